@@ -1,0 +1,28 @@
+# `make help` lists what there is.
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint clean
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Make .venv with all that demo and test need
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[sweep,dev]'
+	@touch $@
+
+test: setup ## Run the tests on the CPU
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: setup ## Style and types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+clean: ## Remove caches and runs; .venv stays
+	rm -rf outputs/* multirun .pytest_cache .ruff_cache .mypy_cache
+	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +

@@ -1,0 +1,60 @@
+"""Stage `backbone`: one vision-language model. It encodes, prefills up to a layer, supplies cues, decodes."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+from kvtp.backbone._state import Prefill
+from kvtp.types import Answer, Frames, Prompt, VisualTokens
+
+Site = Literal["layer", "attention"]
+
+
+@dataclass(frozen=True)
+class LLMShape:
+    """The decoder's sizes: what FLOPs and cache bytes are counted from."""
+
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    vocabulary: int
+
+
+class AbstractBackbone(ABC):
+    """Constructed from its configuration alone; weights load at the first use, so that refusals come before."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> LLMShape: ...
+
+    @property
+    @abstractmethod
+    def supplies(self) -> frozenset[str]:
+        """The cues that this checkpoint can give."""
+
+    @abstractmethod
+    def load(self) -> None:
+        """Load the weights now (idempotent)."""
+
+    @abstractmethod
+    def encode(self, frames: Frames, cues: frozenset[str]) -> VisualTokens:
+        """The visual tokens at layer 0, with the cues of the video among `cues`."""
+
+    @abstractmethod
+    def ask(self, tokens: VisualTokens, prompt: Prompt) -> VisualTokens:
+        """Adds the cues that depend on the question."""
+
+    @abstractmethod
+    def embed(self, tokens: VisualTokens, prompt: Prompt) -> Prefill:
+        """The whole input sequence at layer 0: nothing has run yet."""
+
+    @abstractmethod
+    def prefill(self, state: Prefill, upto: int, site: Site = "layer") -> Prefill:
+        """Run the layers before `upto`; with `site="attention"` also layer `upto`'s attention and its residual."""
+
+    @abstractmethod
+    def generate(self, state: Prefill) -> Answer:
+        """Run the remaining layers and write the reply (or score the prompt's choices)."""

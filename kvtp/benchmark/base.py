@@ -1,0 +1,28 @@
+"""Stage `benchmark`: where questions come from, how they are put, and how a reply is scored."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from kvtp.types import Frames, Prediction, Prompt, Question, Verdict
+
+
+class AbstractBenchmark(ABC):
+    """A list of questions. Nothing leaves the denominator."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Question: ...
+
+    @abstractmethod
+    def prompt(self, question: Question, frames: Frames) -> Prompt: ...
+
+    @abstractmethod
+    def parse(self, reply: str, question: Question) -> Verdict:
+        """Deterministic; never guesses a letter that the reply does not name."""
+
+    @abstractmethod
+    def summarise(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
+        """Numbers over all questions asked, in percent where they are shares."""

@@ -1,0 +1,27 @@
+"""Errors that say value, rule and remedy."""
+
+from collections.abc import Collection
+from difflib import get_close_matches
+
+
+class LoadError(Exception):
+    """A video that cannot be read. It costs its own questions only."""
+
+
+def nearest(word: str, known: Collection[str]) -> str:
+    """`; nearest: a, b` for a misspelt word, or the list of what there is when nothing is near."""
+    close = get_close_matches(word, known, n=3, cutoff=0.5)
+    return f"; nearest: {', '.join(close)}" if close else f"; there are: {', '.join(sorted(known))}"
+
+
+def check_choice(name: str, value: object, allowed: Collection[object]) -> None:
+    """Raise ValueError unless `value` is one of `allowed`."""
+    if value not in allowed:
+        words = [str(choice) for choice in allowed]
+        raise ValueError(f"{name} must be one of {', '.join(words)}, got {value!r}{nearest(str(value), words)}")
+
+
+def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
+    """Raise ValueError unless low ≤ value ≤ high."""
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be in [{low}, {high}], got {value}")

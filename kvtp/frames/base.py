@@ -1,0 +1,16 @@
+"""Stage `frames`: a video file becomes sampled pictures with their times."""
+
+from abc import ABC, abstractmethod
+
+from kvtp.types import Frames, VideoRef
+
+
+class AbstractFrames(ABC):
+    """Samples a video. The same indices give the same pixels, whichever reader decodes."""
+
+    @abstractmethod
+    def __call__(self, video: str | VideoRef) -> Frames:
+        """Decode the sampled frames. Raises `LoadError` for a file that cannot be read."""
+
+    def prefetch(self, video: str | VideoRef) -> None:  # noqa: B027 — a sampler that decodes at once has nothing to do
+        """Start decoding, so that a later call for the same video finds it done."""

@@ -1,0 +1,106 @@
+"""The line, top to bottom: video ─▶ frames ─▶ tokens ─▶ relevance ─▶ budget ─▶ selection ─▶ LLM ─▶ answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor
+
+from kvtp.backbone._state import Prefill
+from kvtp.backbone.base import AbstractBackbone
+from kvtp.benchmark.base import AbstractBenchmark
+from kvtp.budget.base import AbstractBudget
+from kvtp.frames.base import AbstractFrames
+from kvtp.metric.latency import Stopwatch
+from kvtp.pruner.base import AbstractPruner
+from kvtp.relevance.base import AbstractRelevance
+from kvtp.scout.base import AbstractScout
+from kvtp.types import Answer, Budget, Frames, Question, VideoRef, VisualTokens
+
+
+class Refused(ValueError):
+    """The method is not defined for this budget; the message names the range."""
+
+
+@dataclass
+class Pipeline:
+    """One method on one backbone over one benchmark."""
+
+    benchmark: AbstractBenchmark
+    frames: AbstractFrames
+    backbone: AbstractBackbone
+    scout: AbstractScout
+    relevance: AbstractRelevance
+    budget: AbstractBudget
+    pruner: AbstractPruner
+    clock: Stopwatch = field(default_factory=Stopwatch)
+
+    def __post_init__(self) -> None:
+        for stage in (self.scout, self.relevance, self.budget, self.pruner):
+            missing = stage.cues - self.backbone.supplies - self.scout.supplies
+            if missing:
+                raise ValueError(
+                    f"{type(stage).__name__} needs the cues {', '.join(sorted(missing))}, which {type(self.backbone).__name__} "
+                    f"cannot give with this configuration (it gives {', '.join(sorted(self.backbone.supplies))}); "
+                    "choose another method or backbone, or name a pooling head in backbone.head"
+                )
+
+    @property
+    def cues(self) -> frozenset[str]:
+        return self.scout.cues | self.relevance.cues | self.budget.cues | self.pruner.cues
+
+    def __call__(self, question: Question) -> Answer:
+        return self.answer(question, *self.watch(question.video, self.cues))
+
+    def watch(self, video: str | VideoRef, cues: frozenset[str]) -> tuple[Frames, VisualTokens]:
+        """What depends on the video alone, and is shared by its questions and by methods (`cues`: of all of them)."""
+        with self.clock("decode_video"):
+            frames = self.frames(video)
+        with self.clock("vision"):
+            tokens = self.backbone.encode(frames, cues)
+        return frames, tokens
+
+    def answer(self, question: Question, frames: Frames, tokens: VisualTokens) -> Answer:
+        """What depends on the question and on the method."""
+        self.pruner.question_id = question.id
+        prompt = self.benchmark.prompt(question, frames)
+        tokens = self.backbone.ask(tokens, prompt)
+        with self.clock("scout"):
+            tokens = self.scout(frames, question, tokens)
+        with self.clock("relevance"):
+            relevance = self.relevance(frames, tokens, question)
+        with self.clock("prune"):
+            budget = self.grant(relevance, tokens)
+        state = self.backbone.embed(tokens, prompt)
+        for layer in self.layers(budget):
+            with self.clock("prefill"):
+                state = self.backbone.prefill(state, layer, self.pruner.site)
+            with self.clock("prune"):
+                state = self.cut(state, budget)
+        with self.clock("prefill"):
+            state = self.backbone.prefill(state, self.backbone.shape.layers)
+        with self.clock("decode"):
+            return self.backbone.generate(state)
+
+    def grant(self, relevance: Float[Tensor, " T"], tokens: VisualTokens) -> Budget:
+        try:
+            budget = self.budget(relevance, tokens)
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        granted = budget.per_frame
+        if self.pruner.scope == "video" and int(granted.max() - granted.min()) > 1:
+            raise Refused(f"{type(self.pruner).__name__} ranks the whole video: it needs budget=uniform, not per-frame rates")
+        return budget
+
+    def layers(self, budget: Budget) -> Sequence[int]:
+        """Where the pruner is called. At retention 1 nowhere: the unpruned model, bit for bit."""
+        if budget.retention_ratio == 1:
+            return ()
+        return range(self.backbone.shape.layers) if self.pruner.layers == "all" else self.pruner.layers
+
+    def cut(self, state: Prefill, budget: Budget) -> Prefill:
+        try:
+            selection = self.pruner(state.visual, budget)
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        return state.keep(selection, renumber=self.pruner.positions == "renumber", compress_cache=self.pruner.compress_cache)

@@ -1,0 +1,18 @@
+"""Stage `relevance`: how much each frame matters to the question."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from kvtp.types import Frames, Question, VisualTokens
+
+
+class AbstractRelevance(ABC):
+    """One real number per token frame, higher = more relevant; only differences matter."""
+
+    cues: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def __call__(self, frames: Frames, tokens: VisualTokens, question: Question) -> Float[Tensor, " T"]: ...

@@ -1,0 +1,16 @@
+"""Stage `scout`: a second, small model looks at frames and question and scores every token."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from kvtp.types import Frames, Question, VisualTokens
+
+
+class AbstractScout(ABC):
+    """Only adds cues."""
+
+    cues: ClassVar[frozenset[str]] = frozenset()  # needed from the backbone
+    supplies: ClassVar[frozenset[str]] = frozenset()  # added here
+
+    @abstractmethod
+    def __call__(self, frames: Frames, question: Question, tokens: VisualTokens) -> VisualTokens: ...
