@@ -89,7 +89,9 @@ class Pipeline:
             raise Refused(str(error)) from error
         granted = budget.per_frame
         if self.pruner.scope == "video" and int(granted.max() - granted.min()) > 1:
-            raise Refused(f"{type(self.pruner).__name__} ranks the whole video: it needs budget=uniform, not per-frame rates")
+            raise Refused(
+                f"{type(self.pruner).__name__} ranks the whole video: it needs budget=uniform, not per-frame rates"
+            )
         return budget
 
     def layers(self, budget: Budget) -> Sequence[int]:
@@ -103,4 +105,6 @@ class Pipeline:
             selection = self.pruner(state.visual, budget)
         except ValueError as error:
             raise Refused(str(error)) from error
-        return state.keep(selection, renumber=self.pruner.positions == "renumber", compress_cache=self.pruner.compress_cache)
+        return state.keep(
+            selection, renumber=self.pruner.positions == "renumber", compress_cache=self.pruner.compress_cache
+        )

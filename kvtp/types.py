@@ -14,10 +14,21 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 Outcome = Literal[
-    "correct", "wrong", "scored", "unlabelled", "unparsed", "empty", "load_error", "model_error", "judge_error", "refused"
+    "correct",
+    "wrong",
+    "scored",
+    "unlabelled",
+    "unparsed",
+    "empty",
+    "load_error",
+    "model_error",
+    "judge_error",
+    "refused",
 ]
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
-ERRORS = frozenset({"load_error", "model_error", "judge_error"})  # tried again by the next run, counted by its threshold
+ERRORS = frozenset(
+    {"load_error", "model_error", "judge_error"}
+)  # tried again by the next run, counted by its threshold
 
 
 @dataclass(frozen=True)
@@ -186,7 +197,9 @@ class Selection:
 
     def __post_init__(self) -> None:
         if self.features is not None and len(self.features) != len(self.index):
-            raise ValueError(f"features must have one row per index: {len(self.features)} rows, {len(self.index)} indices")
+            raise ValueError(
+                f"features must have one row per index: {len(self.features)} rows, {len(self.index)} indices"
+            )
 
     def __len__(self) -> int:
         return len(self.index)

@@ -1,0 +1,123 @@
+"""The layer-wise engine: a Hugging Face decoder run layer by layer, cut anywhere, decoded on.
+
+Works on pre-norm decoders (`input_layernorm self_attn post_attention_layernorm mlp`: Llama, Mistral, Qwen2, Qwen2.5-VL …).
+No mask is ever built: one sequence, causal, so SDPA and FlashAttention use their causal kernels, and after a cut the
+kept rows stay in order. `position_ids` are not handed to the layers: FlashAttention's wrapper would take gaps for packed
+sequences. Rotary embeddings carry the positions.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import TemperatureLogitsWarper, TopPLogitsWarper
+
+from kvtp.backbone._state import Prefill
+from kvtp.backbone.base import Site
+
+Pick = Callable[[Float[Tensor, " V"]], int]
+
+
+class Decoder:
+    """Runs `model` (layers, norm, rotary_emb, embed_tokens) and `head` (the LM head)."""
+
+    def __init__(self, model: nn.Module, head: nn.Module) -> None:
+        self.model, self.head = model, head
+
+    def prefill(self, state: Prefill, upto: int, site: Site = "layer") -> Prefill:
+        """Run until `upto` whole layers are done; with `site="attention"` also the next one's attention and residual."""
+        reached = state.layer + state.half
+        if not reached <= upto + (site == "attention") <= len(self.model.layers):
+            raise ValueError(
+                f"upto must be in [{reached}, {len(self.model.layers)}] with site=layer, one less with "
+                f"site=attention, got {upto} with site={site}"
+            )
+        hidden, layer, half = state.hidden[None], state.layer, state.half
+        counts, starts = list(state.counts), list(state.starts)
+        rotary = self.model.rotary_emb(hidden, state.position.unsqueeze(-2))
+        while (layer, half) != (upto, site == "attention"):
+            if half:
+                hidden, layer = self._feed(layer, hidden), layer + 1
+            else:
+                hidden = self._attend(layer, hidden, rotary, state.cache)
+                counts.append(state.count)
+                starts.append(state.next_position)
+            half = not half
+        return replace(state, hidden=hidden[0], layer=layer, half=half, counts=tuple(counts), starts=tuple(starts))
+
+    def logits(self, state: Prefill) -> Float[Tensor, " V"]:
+        """Of the token after the prompt, in fp32. The state must have run through all layers."""
+        return self._read(state.hidden[-1])
+
+    def write(self, state: Prefill, pick: Pick, stop: frozenset[int], limit: int) -> list[int]:
+        """Token ids of the reply, without the stop token. Extends the cache in place."""
+        logits, reply = self.logits(state), []
+        while len(reply) < limit and (token := pick(logits)) not in stop:
+            reply.append(token)
+            if len(reply) < limit:
+                logits = self._step(state, token, len(reply) - 1)
+        return reply
+
+    def likelihood(self, state: Prefill, reply: Sequence[int]) -> float:
+        """Log-probability [nats] of a reply, summed over its tokens. Leaves the cache as it was."""
+        lengths = [layer.keys.shape[-2] for layer in state.cache.layers]
+        logits, total = self.logits(state), 0.0
+        for step, token in enumerate(reply):
+            total += float(logits.log_softmax(-1)[token])
+            if step + 1 < len(reply):
+                logits = self._step(state, token, step)
+        for layer, length in zip(state.cache.layers, lengths, strict=True):
+            layer.keys, layer.values = layer.keys[..., :length, :], layer.values[..., :length, :]
+        return total
+
+    def _attend(self, layer: int, hidden: Tensor, rotary: tuple[Tensor, Tensor], cache: object) -> Tensor:
+        block = self.model.layers[layer]
+        return (
+            hidden
+            + block.self_attn(
+                hidden_states=block.input_layernorm(hidden),
+                attention_mask=None,
+                position_embeddings=rotary,
+                past_key_values=cache,
+            )[0]
+        )
+
+    def _feed(self, layer: int, hidden: Tensor) -> Tensor:
+        block = self.model.layers[layer]
+        return hidden + block.mlp(block.post_attention_layernorm(hidden))
+
+    def _step(self, state: Prefill, token: int, step: int) -> Float[Tensor, " V"]:
+        """Logits after one more token. Each layer goes on at its own position: they differ after `renumber` inside the LLM."""
+        hidden = self.model.embed_tokens(torch.tensor([[token]], device=state.hidden.device))
+        rotary = dict(self._rotary(hidden, state, step))
+        for layer, start in enumerate(state.starts):
+            hidden = self._feed(layer, self._attend(layer, hidden, rotary[start], state.cache))
+        return self._read(hidden[0, -1])
+
+    def _rotary(self, hidden: Tensor, state: Prefill, step: int) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+        axes = (*state.position.shape[:-1], 1, 1)  # text has one position on all axes of M-RoPE
+        for start in set(state.starts):
+            yield start, self.model.rotary_emb(hidden, torch.full(axes, start + step, device=hidden.device))
+
+    def _read(self, hidden: Float[Tensor, " D"]) -> Float[Tensor, " V"]:
+        return self.head(self.model.norm(hidden)).float()
+
+
+def greedy(logits: Float[Tensor, " V"]) -> int:
+    return int(logits.argmax())
+
+
+def sampler(temperature: float, top_p: float, seed: int) -> Pick:
+    """Nucleus sampling; its own generator on the CPU, so that a reply depends on nothing that ran before it."""
+    generator = torch.Generator().manual_seed(seed)
+    warpers = [TemperatureLogitsWarper(temperature), TopPLogitsWarper(top_p)]
+
+    def pick(logits: Float[Tensor, " V"]) -> int:
+        scores = logits[None]
+        for warper in warpers:
+            scores = warper(None, scores)
+        return int(torch.multinomial(scores[0].softmax(-1).cpu(), 1, generator=generator))
+
+    return pick

@@ -1,0 +1,75 @@
+"""A SigLIP tower run by hand, so that only the cues asked for are computed, in chunks of frames."""
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ATTENTION_CELLS = 2**26  # softmax weights held at once: 256 MiB in fp32
+
+
+def preprocess(pixels: UInt8[Tensor, "T H W 3"], side: int) -> Float[Tensor, "T 3 side side"]:
+    """Squash to side × side and scale to [−1, 1].
+
+    Resized as uint8, with antialias: bit for bit what LlavaOnevisionVideoProcessor does (from float it would not be).
+    """
+    resized = F.interpolate(pixels.permute(0, 3, 1, 2), size=(side, side), mode="bicubic", antialias=True)
+    return (resized.float() / 255 - 0.5) / 0.5
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """The modules of a SiglipVisionModel; transformers up to 5.17 nests them one level deeper."""
+    return getattr(model, "vision_model", model)
+
+
+class Tower:
+    """`tower`: a SiglipVisionModel of which `layers` layers run. `head`: the SiglipVisionModel whose post-norm and pooling
+    head read the states (LLaVA checkpoints drop theirs), or None.
+    """
+
+    def __init__(self, tower: nn.Module, layers: int, head: nn.Module | None) -> None:
+        self.tower = bare(tower)
+        self.head = None if head is None else bare(head)
+        self.layers = self.tower.encoder.layers[:layers]
+
+    def __call__(
+        self, pixels: Float[Tensor, "T 3 side side"], cues: frozenset[str]
+    ) -> tuple[Float[Tensor, "T P C"], dict[str, Tensor]]:
+        """The raw states after the last kept layer, and the cues: [T, P] or [T, P, ·] per patch, `frame_feature` [T, C]."""
+        hidden = self.tower.embeddings(pixels.to(self.tower.post_layernorm.weight.dtype))
+        for layer in self.layers[:-1]:
+            hidden = layer(hidden, attention_mask=None)
+        states = self.layers[-1](hidden, attention_mask=None)
+
+        found: dict[str, Tensor] = {}
+        attention = self.layers[-1].self_attn
+        if cues & {"tower_keys", "tower_keys_full", "received_attention"}:
+            normed = self.layers[-1].layer_norm1(hidden)
+            keys = attention.k_proj(normed)
+            found["tower_keys_full"] = keys
+            found["tower_keys"] = keys.unflatten(-1, (attention.num_heads, -1)).mean(-2)
+            if "received_attention" in cues:
+                found["received_attention"] = received_attention(attention.q_proj(normed), keys, attention.num_heads)
+        read = states if self.head is None else self.head.post_layernorm(states)
+        found["tower_states"] = read
+        if self.head is not None and cues & {"probe_attention", "frame_feature"}:
+            pooling = self.head.head
+            probe = pooling.probe.expand(len(read), -1, -1)
+            found["probe_attention"] = pooling.attention(probe, read, read, need_weights=True)[1][:, 0]
+            found["frame_feature"] = pooling(read)
+        return states, {name: cue for name, cue in found.items() if name in cues}
+
+
+def received_attention(
+    queries: Float[Tensor, "T P C"], keys: Float[Tensor, "T P C"], heads: int
+) -> Float[Tensor, "T P"]:
+    """Attention each patch receives: mean over queries and heads of the softmaxed map, which is never held whole."""
+    frames, patches, width = queries.shape
+    chunk = max(1, ATTENTION_CELLS // (heads * patches * patches))
+    received = []
+    for start in range(0, frames, chunk):
+        q = queries[start : start + chunk].unflatten(-1, (heads, -1)).transpose(1, 2)
+        k = keys[start : start + chunk].unflatten(-1, (heads, -1)).transpose(1, 2)
+        scores = (q @ k.transpose(-1, -2)).float() * (width // heads) ** -0.5
+        received.append(scores.softmax(-1).mean((1, 2)))
+    return torch.cat(received)

@@ -1,0 +1,157 @@
+"""The sequence inside the LLM while it is being prefilled: text, visual tokens, newlines; and how a cut lays it out again."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from transformers import DynamicCache
+
+from kvtp.types import Prompt, Selection, VisualTokens
+
+NEWLINES = ("grid", "frame", "one_token", "none")
+
+
+def newline_key(tokens: VisualTokens, newline: str) -> Int64[Tensor, " K"]:
+    """What a newline closes: tokens with one key stand between two newlines."""
+    if newline == "grid":
+        return tokens.frame * tokens.grid[0] + tokens.row
+    return tokens.frame if newline == "frame" else torch.zeros_like(tokens.frame)
+
+
+def newline_follows(key: Int64[Tensor, " K"], newline: str) -> Bool[Tensor, " K"]:
+    """After which tokens a newline stands: after every run of one key, so after every (frame, row) with ≥ 1 token.
+
+    A permuted selection (`variant: official`) breaks rows into runs and pays for each (KVTP's released code does, too).
+    """
+    if newline == "none":
+        return torch.zeros_like(key, dtype=torch.bool)
+    last = torch.ones_like(key[:1], dtype=torch.bool)
+    return torch.cat([key[1:] != key[:-1], last])
+
+
+@dataclass(frozen=True)
+class Prefill:
+    """The input sequence after `layer` decoder layers (`half`: and after the next one's attention).
+
+    Sequence = `before` text rows, visual tokens with the host's newlines among them, `after` text rows.
+    """
+
+    prompt: Prompt
+    hidden: Float[Tensor, "S D"]
+    position: Int64[Tensor, " S"] | Int64[Tensor, "3 S"]
+    next_position: int  # of the first token to be written, in the layers still to run
+    before: int
+    after: int
+    tokens: VisualTokens  # everything about them but their features, which are rows of `hidden`
+    visual_at: Int64[Tensor, " K"]  # their rows
+    newline_at: Int64[Tensor, " keys"]  # row of the newline that closes each key; −1 = none
+    newline: str
+    cache: DynamicCache
+    layer: int = 0
+    half: bool = False
+    starts: tuple[int, ...] = ()  # next_position of every layer run
+    counts: tuple[tuple[int, int, int], ...] = ()  # visual, newline, text rows entering every layer run
+
+    @classmethod
+    def lay_out(
+        cls,
+        prompt: Prompt,
+        before: Float[Tensor, "before D"],
+        tokens: VisualTokens,
+        after: Float[Tensor, "after D"],
+        newline: str,
+        newline_feature: Float[Tensor, " D"],
+    ) -> "Prefill":
+        """The whole sequence at layer 0, positions 0 … S−1."""
+        key = newline_key(tokens, newline)
+        slot, closes, length = _interleave(key, newline)
+        hidden = before.new_empty((len(before) + length + len(after), before.shape[1]))
+        hidden[: len(before)] = before
+        hidden[len(hidden) - len(after) :] = after
+        slot = slot + len(before)
+        hidden[slot] = tokens.features.to(hidden.dtype)
+        hidden[slot[closes] + 1] = newline_feature.to(hidden.dtype)
+        newline_at = torch.full((tokens.frames * tokens.grid[0],), -1, device=hidden.device)
+        newline_at[key[closes]] = slot[closes] + 1
+        position = torch.arange(len(hidden), device=hidden.device)
+        tokens = replace(tokens, features=_no_features(hidden, slot), position=position[slot], history=(len(slot),))
+        return cls(
+            prompt=prompt,
+            hidden=hidden,
+            position=position,
+            next_position=len(hidden),
+            before=len(before),
+            after=len(after),
+            tokens=tokens,
+            visual_at=slot,
+            newline_at=newline_at,
+            newline=newline,
+            cache=DynamicCache(),
+        )
+
+    def __len__(self) -> int:
+        return len(self.hidden)
+
+    @property
+    def visual(self) -> VisualTokens:
+        """The visual tokens alive, with their hidden states as features."""
+        return replace(
+            self.tokens,
+            features=self.hidden[self.visual_at],
+            position=self.position[..., self.visual_at],
+            layer=self.layer,
+        )
+
+    @property
+    def count(self) -> tuple[int, int, int]:
+        """Rows now: visual, newline, text."""
+        text = self.before + self.after
+        return len(self.visual_at), len(self) - len(self.visual_at) - text, text
+
+    def keep(self, selection: Selection, renumber: bool, compress_cache: bool) -> "Prefill":
+        """The sequence with the selected tokens and the newlines they still need; one rule before and inside the LLM.
+
+        `renumber`: positions become 0 … S'−1, else every row keeps its own. `compress_cache`: the layers already run
+        forget the dropped rows; this changes the cache in place, so the old state must not be used again.
+        """
+        source = selection.source
+        tokens = self.tokens.keep(replace(selection, features=None))
+        key = newline_key(tokens, self.newline)
+        slot, closes, length = _interleave(key, self.newline)
+        middle = torch.empty(length, dtype=torch.int64, device=self.hidden.device)
+        middle[slot] = self.visual_at[source]
+        middle[slot[closes] + 1] = self.newline_at[key[closes]]
+        everything = torch.arange(len(self), device=self.hidden.device)
+        rows = torch.cat([everything[: self.before], middle, everything[len(self) - self.after :]])
+
+        visual_at = slot + self.before
+        hidden = self.hidden[rows]
+        if selection.features is not None:
+            hidden[visual_at] = selection.features.to(hidden.dtype)
+        newline_at = torch.full_like(self.newline_at, -1)
+        newline_at[key[closes]] = visual_at[closes] + 1
+        if compress_cache:
+            for layer in self.cache.layers[: self.layer]:
+                layer.keys, layer.values = layer.keys[:, :, rows], layer.values[:, :, rows]
+        return replace(
+            self,
+            hidden=hidden,
+            position=torch.arange(len(rows), device=rows.device) if renumber else self.position[..., rows],
+            next_position=len(rows) if renumber else self.next_position,
+            tokens=tokens,
+            visual_at=visual_at,
+            newline_at=newline_at,
+        )
+
+
+def _no_features(hidden: Float[Tensor, "S D"], slot: Int64[Tensor, " K"]) -> Float[Tensor, "K 0"]:
+    return hidden.new_empty((len(slot), 0))
+
+
+def _interleave(key: Int64[Tensor, " K"], newline: str) -> tuple[Int64[Tensor, " K"], Bool[Tensor, " K"], int]:
+    """Slot of every token once newlines stand among them; whether one follows it; how long the whole is."""
+    closes = newline_follows(key, newline)
+    newlines = torch.cumsum(closes, 0)
+    slot = torch.arange(len(key), device=key.device) + newlines - closes.long()
+    return slot, closes, len(key) + (int(newlines[-1]) if len(key) else 0)

@@ -1,0 +1,240 @@
+"""LLaVA-OneVision: SigLIP tower, MLP projector, 2-D pooling, Qwen2 decoder (`transformers` modules, our own line)."""
+
+import hashlib
+import json
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import AutoConfig, AutoTokenizer, LlavaOnevisionForConditionalGeneration, SiglipVisionModel
+from transformers.utils import cached_file
+
+from kvtp.backbone._decoder import Decoder, greedy, sampler
+from kvtp.backbone._pool import POOLS, pool_patches, pooled_side
+from kvtp.backbone._siglip import Tower, bare, preprocess
+from kvtp.backbone._state import NEWLINES, Prefill
+from kvtp.backbone.base import AbstractBackbone, LLMShape, Site
+from kvtp.errors import check_choice, check_range
+from kvtp.types import Answer, Cues, Frames, Prompt, VisualTokens
+
+TOWER = frozenset({"received_attention", "tower_keys", "tower_keys_full", "tower_states"})
+HEAD = frozenset({"probe_attention", "frame_feature"})
+WORDS = frozenset({"question_feature", "text_features"})
+
+
+class LlavaOnevision(AbstractBackbone):
+    """`checkpoint`, `head`: a folder in the Hugging Face layout, or a hub id with its `revision`s.
+
+    `head` names the stock SigLIP whose post-norm and pooling head give `probe_attention` and `frame_feature`; None = the
+    tower's own, if it has one. `answer`: `generate` writes a reply, `likelihood` takes the most probable of the prompt's
+    choices. `temperature` 0 = greedy. Sampling settings of the checkpoint's generation_config are not used, its stop
+    tokens are. `frame_chunk`: frames in the tower at once.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        revision: str | None,
+        head: str | None,
+        head_revision: str | None,
+        dtype: str,
+        device: str,
+        attn: str,
+        pool: str,
+        newline: str,
+        frame_chunk: int,
+        answer: str,
+        max_new_tokens: int,
+        temperature: float,
+        top_p: float,
+        seed: int,
+    ) -> None:
+        check_choice("backbone.dtype", dtype, ("float32", "bfloat16", "float16"))
+        check_choice("backbone.attn", attn, ("sdpa", "flash_attention_2", "eager"))
+        check_choice("backbone.pool", pool, POOLS)
+        check_choice("backbone.newline", newline, NEWLINES)
+        check_choice("backbone.answer", answer, ("generate", "likelihood"))
+        check_range("backbone.frame_chunk", frame_chunk, 1)
+        check_range("backbone.max_new_tokens", max_new_tokens, 1)
+        check_range("backbone.temperature", temperature, 0)
+        check_range("backbone.top_p", top_p, 0, 1)
+        self.checkpoint, self.revision = checkpoint, revision
+        self.head, self.head_revision = head, head_revision
+        self.dtype = getattr(torch, dtype)
+        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self.attn, self.pool, self.newline = attn, pool, newline
+        self.frame_chunk = frame_chunk
+        self.answer, self.max_new_tokens = answer, max_new_tokens
+        self.temperature, self.top_p, self.seed = temperature, top_p, seed
+
+    # -- what the configuration alone tells ------------------------------------------------------------------------
+
+    @cached_property
+    def config(self):  # noqa: ANN201
+        try:
+            return AutoConfig.from_pretrained(self.checkpoint, revision=self.revision)
+        except OSError as error:
+            raise ValueError(
+                f"backbone.checkpoint {self.checkpoint!r} is neither a folder with a config.json nor a hub id that is "
+                f"cached or can be fetched; name a folder, or fetch it where there is a network ({error})"
+            ) from error
+
+    @property
+    def shape(self) -> LLMShape:
+        text = self.config.text_config
+        return LLMShape(
+            layers=text.num_hidden_layers,
+            width=text.hidden_size,
+            heads=text.num_attention_heads,
+            kv_heads=text.num_key_value_heads,
+            head_dim=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
+            ffn=text.intermediate_size,
+            vocabulary=text.vocab_size,
+        )
+
+    @property
+    def supplies(self) -> frozenset[str]:
+        own_head = getattr(self.config.vision_config, "vision_use_head", True)
+        return TOWER | WORDS | (HEAD if self.head is not None or own_head else frozenset())
+
+    # -- weights ---------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        _ = self.model, self.tower, self.tokenizer
+
+    @cached_property
+    def model(self) -> LlavaOnevisionForConditionalGeneration:
+        model = LlavaOnevisionForConditionalGeneration.from_pretrained(
+            self.checkpoint, config=self.config, revision=self.revision, dtype=self.dtype, attn_implementation=self.attn
+        )
+        used = model.model.language_model.config._attn_implementation
+        if used != self.attn:
+            raise RuntimeError(f"backbone.attn={self.attn} was asked for, but the decoder uses {used}")
+        return model.to(self.device).eval()
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        return Decoder(self.model.model.language_model, self.model.lm_head)
+
+    @cached_property
+    def tower(self) -> Tower:
+        layer = self.config.vision_feature_layer
+        if not isinstance(layer, int) or self.config.vision_feature_select_strategy != "full":
+            raise ValueError(
+                "one vision_feature_layer with vision_feature_select_strategy=full is supported, the checkpoint has "
+                f"{layer} and {self.config.vision_feature_select_strategy!r}"
+            )
+        own = self.model.model.vision_tower
+        layers = layer if layer >= 0 else self.config.vision_config.num_hidden_layers + 1 + layer
+        if self.head is not None:
+            head = SiglipVisionModel.from_pretrained(self.head, revision=self.head_revision, dtype=self.dtype)
+            if head.config.hidden_size != self.config.vision_config.hidden_size:
+                raise ValueError(
+                    f"backbone.head must be as wide as the tower ({self.config.vision_config.hidden_size}), "
+                    f"{self.head!r} is {head.config.hidden_size} wide"
+                )
+            del bare(head).encoder.layers[:]  # only post-norm and pooling head are wanted
+            return Tower(own, layers, head.to(self.device).eval())
+        return Tower(own, layers, own if HEAD <= self.supplies else None)
+
+    @cached_property
+    def tokenizer(self):  # noqa: ANN201
+        tokenizer = AutoTokenizer.from_pretrained(self.checkpoint, revision=self.revision)
+        if tokenizer.chat_template is None:  # older checkpoints keep it with the processor
+            path = cached_file(self.checkpoint, "chat_template.json", revision=self.revision)
+            tokenizer.chat_template = json.loads(Path(path).read_text())["chat_template"]
+        return tokenizer
+
+    @cached_property
+    def stop(self) -> frozenset[int]:
+        ids = self.model.generation_config.eos_token_id
+        ids = ids if isinstance(ids, list) else [ids]
+        return frozenset(token for token in (*ids, self.tokenizer.eos_token_id) if token is not None)
+
+    # -- the line --------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def encode(self, frames: Frames, cues: frozenset[str]) -> VisualTokens:
+        side = self.config.vision_config.image_size
+        features, found = [], []
+        for pixels in frames.pixels.split(self.frame_chunk):
+            states, patches = self.tower(preprocess(pixels, side).to(self.device), cues)
+            features.append(pool_patches(self.model.model.multi_modal_projector(states), self.pool))
+            found.append({k: v if k == "frame_feature" else pool_patches(v, self.pool) for k, v in patches.items()})
+        rows = pooled_side((side // self.config.vision_config.patch_size) ** 2, self.pool)
+        video = {name: torch.cat([chunk[name] for chunk in found]) for name in found[0]}
+        return VisualTokens(
+            **_grid(len(frames), rows, rows, self.device),
+            features=torch.cat(features).flatten(0, 1),
+            timestamps=frames.timestamps,
+            depth=self.shape.layers,
+            cues=Cues(**{name: cue if name == "frame_feature" else cue.flatten(0, 1) for name, cue in video.items()}),
+        )
+
+    @torch.inference_mode()
+    def ask(self, tokens: VisualTokens, prompt: Prompt) -> VisualTokens:
+        words = self._embed(prompt.bare)
+        return replace(tokens, cues=replace(tokens.cues, question_feature=words.mean(0), text_features=words))
+
+    @torch.inference_mode()
+    def embed(self, tokens: VisualTokens, prompt: Prompt) -> Prefill:
+        content = [{"type": "video"}, {"type": "text", "text": prompt.text}]
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        before, after = text.split(self.tokenizer.convert_ids_to_tokens(self.config.video_token_index), 1)
+        newline = self.model.model.image_newline
+        return Prefill.lay_out(prompt, self._embed(before), tokens, self._embed(after), self.newline, newline)
+
+    @torch.inference_mode()
+    def prefill(self, state: Prefill, upto: int, site: Site = "layer") -> Prefill:
+        return self.decoder.prefill(state, upto, site)
+
+    @torch.inference_mode()
+    def generate(self, state: Prefill) -> Answer:
+        state = self.prefill(state, self.shape.layers)
+        likelihoods = None
+        if self.answer == "likelihood":
+            if not state.prompt.choices:
+                raise ValueError(
+                    "backbone.answer=likelihood needs a question with options; use backbone.answer=generate"
+                )
+            likelihoods = {choice: self.decoder.likelihood(state, self._ids(choice)) for choice in state.prompt.choices}
+            text = max(likelihoods, key=likelihoods.__getitem__)
+        else:
+            reply = self.decoder.write(state, self._pick(state.prompt), self.stop, self.max_new_tokens)
+            text = self.tokenizer.decode(reply, skip_special_tokens=True)
+        visual, newline, words = zip(*state.counts, strict=True)
+        return Answer(text, {"visual": visual, "newline": newline, "text": words}, likelihoods)
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False).input_ids
+
+    def _embed(self, text: str) -> Float[Tensor, "Q D"]:
+        return self.model.get_input_embeddings()(torch.tensor(self._ids(text), dtype=torch.int64, device=self.device))
+
+    def _pick(self, prompt: Prompt):  # noqa: ANN202
+        if self.temperature == 0:
+            return greedy
+        digest = hashlib.sha256(f"{self.seed}/{prompt.text}".encode()).digest()
+        return sampler(self.temperature, self.top_p, int.from_bytes(digest[:8]) >> 1)
+
+
+def _grid(frames: int, rows: int, columns: int, device: torch.device) -> dict:
+    """Places of a full grid of tokens."""
+    frame, row, column = torch.meshgrid(
+        *(torch.arange(n, device=device) for n in (frames, rows, columns)), indexing="ij"
+    )
+    every = torch.arange(frame.numel(), device=device)
+    return {
+        "frame": frame.flatten(),
+        "row": row.flatten(),
+        "column": column.flatten(),
+        "frames": frames,
+        "grid": (rows, columns),
+        "position": every,
+        "original": every,
+    }

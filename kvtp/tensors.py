@@ -1,0 +1,43 @@
+"""Tokens frame by frame: between the flat `K` rows and the padded `T N` places, without loops.
+
+`N` = rows × columns of the grid, the most tokens a frame can hold; frames with fewer are padded at the end.
+"""
+
+import torch
+from jaxtyping import Float, Int64, Shaped
+from torch import Tensor
+
+from kvtp.types import VisualTokens
+
+
+def starts(count: Int64[Tensor, " T"]) -> Int64[Tensor, " T"]:
+    """The row at which each frame begins."""
+    return count.cumsum(0) - count
+
+
+def slots(count: Int64[Tensor, " T"], total: int) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]:
+    """Frame and place of each of Σ count = `total` rows: 0:0, 0:1 … 1:0, 1:1 …  (`total` is asked for to save a sync.)"""
+    frame = torch.repeat_interleave(count, output_size=total)
+    return frame, torch.arange(total, device=count.device) - starts(count)[frame]
+
+
+def by_frame(values: Shaped[Tensor, "K *rest"], tokens: VisualTokens, fill: float = 0) -> Shaped[Tensor, "T N *rest"]:
+    """The rows of each frame side by side. Full frames are a view, the rest is padded with `fill`."""
+    rows, columns = tokens.grid
+    shape = (tokens.frames, rows * columns, *values.shape[1:])
+    if len(values) == tokens.frames * rows * columns:
+        return values.reshape(shape)
+    padded = values.new_full(shape, fill)
+    padded[slots(tokens.per_frame, len(tokens))] = values
+    return padded
+
+
+def present(tokens: VisualTokens) -> Shaped[Tensor, "T N"]:
+    """True where `by_frame` holds a token."""
+    rows, columns = tokens.grid
+    return torch.arange(rows * columns, device=tokens.frame.device) < tokens.per_frame[:, None]
+
+
+def ranking(scores: Float[Tensor, " K"], tokens: VisualTokens) -> Int64[Tensor, "T N"]:
+    """The places of each frame, highest score first; among equals the earlier first; padding last."""
+    return by_frame(scores, tokens, fill=-torch.inf).argsort(dim=1, descending=True, stable=True)
