@@ -36,12 +36,12 @@ class Pipeline:
     clock: Stopwatch = field(default_factory=Stopwatch)
 
     def __post_init__(self) -> None:
+        given = self.backbone.supplies | self.scout.supplies
         for stage in (self.scout, self.relevance, self.budget, self.pruner):
-            missing = stage.cues - self.backbone.supplies - self.scout.supplies
-            if missing:
+            if missing := stage.cues - given:
                 raise ValueError(
-                    f"{type(stage).__name__} needs the cues {', '.join(sorted(missing))}, which {type(self.backbone).__name__} "
-                    f"cannot give with this configuration (it gives {', '.join(sorted(self.backbone.supplies))}); "
+                    f"{type(stage).__name__} needs the cues {', '.join(sorted(missing))}, but "
+                    f"{type(self.backbone).__name__} as configured gives {', '.join(sorted(given))}; "
                     "choose another method or backbone, or name a pooling head in backbone.head"
                 )
 

@@ -1,9 +1,9 @@
 """The layer-wise engine: a Hugging Face decoder run layer by layer, cut anywhere, decoded on.
 
-Works on pre-norm decoders (`input_layernorm self_attn post_attention_layernorm mlp`: Llama, Mistral, Qwen2, Qwen2.5-VL …).
+Works on pre-norm decoders (`input_layernorm self_attn post_attention_layernorm mlp`: Llama, Mistral, Qwen2 …).
 No mask is ever built: one sequence, causal, so SDPA and FlashAttention use their causal kernels, and after a cut the
-kept rows stay in order. `position_ids` are not handed to the layers: FlashAttention's wrapper would take gaps for packed
-sequences. Rotary embeddings carry the positions.
+kept rows stay in order. `position_ids` are not handed to the layers: FlashAttention's wrapper would take gaps for
+packed sequences. Rotary embeddings carry the positions.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ class Decoder:
         self.model, self.head = model, head
 
     def prefill(self, state: Prefill, upto: int, site: Site = "layer") -> Prefill:
-        """Run until `upto` whole layers are done; with `site="attention"` also the next one's attention and residual."""
+        """Run until `upto` whole layers are done; with `site="attention"` also the next attention and its residual."""
         reached = state.layer + state.half
         if not reached <= upto + (site == "attention") <= len(self.model.layers):
             raise ValueError(
@@ -89,7 +89,7 @@ class Decoder:
         return hidden + block.mlp(block.post_attention_layernorm(hidden))
 
     def _step(self, state: Prefill, token: int, step: int) -> Float[Tensor, " V"]:
-        """Logits after one more token. Each layer goes on at its own position: they differ after `renumber` inside the LLM."""
+        """Logits after one more token. Layers go on at their own positions: `renumber` inside the LLM parts them."""
         hidden = self.model.embed_tokens(torch.tensor([[token]], device=state.hidden.device))
         rotary = dict(self._rotary(hidden, state, step))
         for layer, start in enumerate(state.starts):

@@ -17,7 +17,7 @@ def pooled_side(patches: int, pool: str) -> int:
 
 
 def pool_patches(values: Float[Tensor, "T P *c"], pool: str) -> Float[Tensor, "T N *c"]:
-    """`bilinear`: interpolation to ⌈side/2⌉ without antialias. `average`: stride 2, a last odd row and column dropped."""
+    """`bilinear`: interpolation to ⌈side/2⌉, no antialias. `average`: stride 2, a last odd row and column dropped."""
     side = isqrt(values.shape[1])
     channels = values.shape[2:]
     grid = values.reshape(len(values), side, side, -1).permute(0, 3, 1, 2)

@@ -23,8 +23,9 @@ def bare(model: nn.Module) -> nn.Module:
 
 
 class Tower:
-    """`tower`: a SiglipVisionModel of which `layers` layers run. `head`: the SiglipVisionModel whose post-norm and pooling
-    head read the states (LLaVA checkpoints drop theirs), or None.
+    """`tower`: a SiglipVisionModel of which `layers` layers run.
+
+    `head`: the SiglipVisionModel whose post-norm and pooling head read the states (LLaVA drops its own), or None.
     """
 
     def __init__(self, tower: nn.Module, layers: int, head: nn.Module | None) -> None:
@@ -35,7 +36,7 @@ class Tower:
     def __call__(
         self, pixels: Float[Tensor, "T 3 side side"], cues: frozenset[str]
     ) -> tuple[Float[Tensor, "T P C"], dict[str, Tensor]]:
-        """The raw states after the last kept layer, and the cues: [T, P] or [T, P, ·] per patch, `frame_feature` [T, C]."""
+        """Raw states after the last kept layer, and the cues asked for: [T, P] or [T, P, ·]; `frame_feature` [T, C]."""
         hidden = self.tower.embeddings(pixels.to(self.tower.post_layernorm.weight.dtype))
         for layer in self.layers[:-1]:
             hidden = layer(hidden, attention_mask=None)

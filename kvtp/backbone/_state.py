@@ -1,4 +1,4 @@
-"""The sequence inside the LLM while it is being prefilled: text, visual tokens, newlines; and how a cut lays it out again."""
+"""The sequence inside the LLM during prefill: text, visual tokens, newlines; and how a cut lays it out again."""
 
 from dataclasses import dataclass, replace
 

@@ -51,7 +51,7 @@ def write(
     tower_layers: int = 3,
     tower_width: int = 48,
 ) -> None:
-    """`folder/tiny`: the model and its tokenizer; `folder/tiny_siglip`: the same tower with post-norm and pooling head."""
+    """`folder/tiny`: model and tokenizer; `folder/tiny_siglip`: the same tower with post-norm and pooling head."""
     torch.manual_seed(seed)
     words = tokenizer()
     tower = SiglipVisionConfig(

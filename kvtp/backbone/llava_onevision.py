@@ -9,10 +9,17 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer, LlavaOnevisionForConditionalGeneration, SiglipVisionModel
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    PreTrainedTokenizerBase,
+    SiglipVisionModel,
+)
 from transformers.utils import cached_file
 
-from kvtp.backbone._decoder import Decoder, greedy, sampler
+from kvtp.backbone._decoder import Decoder, Pick, greedy, sampler
 from kvtp.backbone._pool import POOLS, pool_patches, pooled_side
 from kvtp.backbone._siglip import Tower, bare, preprocess
 from kvtp.backbone._state import NEWLINES, Prefill
@@ -28,10 +35,10 @@ WORDS = frozenset({"question_feature", "text_features"})
 class LlavaOnevision(AbstractBackbone):
     """`checkpoint`, `head`: a folder in the Hugging Face layout, or a hub id with its `revision`s.
 
-    `head` names the stock SigLIP whose post-norm and pooling head give `probe_attention` and `frame_feature`; None = the
-    tower's own, if it has one. `answer`: `generate` writes a reply, `likelihood` takes the most probable of the prompt's
-    choices. `temperature` 0 = greedy. Sampling settings of the checkpoint's generation_config are not used, its stop
-    tokens are. `frame_chunk`: frames in the tower at once.
+    `head` names the stock SigLIP whose post-norm and pooling head give `probe_attention` and `frame_feature`; None =
+    the tower's own, if it has one. `answer`: `generate` writes a reply, `likelihood` takes the most probable of the
+    prompt's choices. `temperature` 0 = greedy. Sampling settings of the checkpoint's generation_config are not used,
+    its stop tokens are. `frame_chunk`: frames in the tower at once.
     """
 
     def __init__(
@@ -73,7 +80,7 @@ class LlavaOnevision(AbstractBackbone):
     # -- what the configuration alone tells ------------------------------------------------------------------------
 
     @cached_property
-    def config(self):  # noqa: ANN201
+    def config(self) -> LlavaOnevisionConfig:
         try:
             return AutoConfig.from_pretrained(self.checkpoint, revision=self.revision)
         except OSError as error:
@@ -138,10 +145,10 @@ class LlavaOnevision(AbstractBackbone):
                 )
             del bare(head).encoder.layers[:]  # only post-norm and pooling head are wanted
             return Tower(own, layers, head.to(self.device).eval())
-        return Tower(own, layers, own if HEAD <= self.supplies else None)
+        return Tower(own, layers, own if self.supplies >= HEAD else None)
 
     @cached_property
-    def tokenizer(self):  # noqa: ANN201
+    def tokenizer(self) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(self.checkpoint, revision=self.revision)
         if tokenizer.chat_template is None:  # older checkpoints keep it with the processor
             path = cached_file(self.checkpoint, "chat_template.json", revision=self.revision)
@@ -216,7 +223,7 @@ class LlavaOnevision(AbstractBackbone):
     def _embed(self, text: str) -> Float[Tensor, "Q D"]:
         return self.model.get_input_embeddings()(torch.tensor(self._ids(text), dtype=torch.int64, device=self.device))
 
-    def _pick(self, prompt: Prompt):  # noqa: ANN202
+    def _pick(self, prompt: Prompt) -> Pick:
         if self.temperature == 0:
             return greedy
         digest = hashlib.sha256(f"{self.seed}/{prompt.text}".encode()).digest()

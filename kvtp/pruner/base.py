@@ -10,7 +10,7 @@ class AbstractPruner(ABC):
     """Says where it acts and which cues it needs, and selects tokens. Deterministic for a seed.
 
     `layers`: LLM layers already run at each call (0 = before the LLM), or "all".
-    `site`: `layer` = after that many whole layers; `attention` = after the next layer's attention residual, before its MLP.
+    `site`: `layer` = after that many whole layers; `attention` = after the next attention residual, before its MLP.
     `scope`: `frame` = the budget binds frame by frame; `video` = only its total binds.
     `positions`: `keep` = kept tokens keep their position ids; `renumber` = 0 … S'−1. M-RoPE backbones always keep.
     `compress_cache`: the caches of the layers already run keep only the selected tokens.

@@ -129,7 +129,7 @@ def test_wrong_choices_name_the_rule(tiny):
 
 
 def test_missing_checkpoint_says_so(tiny):
-    with pytest.raises(ValueError, match="neither a folder with a config.json nor a hub id"):
+    with pytest.raises(ValueError, match=r"neither a folder with a config\.json nor a hub id"):
         _ = tiny(checkpoint="nobody/nothing").shape
 
 
