@@ -1,9 +1,9 @@
 """The layer-wise engine: a Hugging Face decoder run layer by layer, cut anywhere, decoded on.
 
 Works on pre-norm decoders (`input_layernorm self_attn post_attention_layernorm mlp`: Llama, Mistral, Qwen2 …).
-No mask is ever built: one sequence, causal, so SDPA and FlashAttention use their causal kernels, and after a cut the
-kept rows stay in order. `position_ids` are not handed to the layers: FlashAttention's wrapper would take gaps for
-packed sequences. Rotary embeddings carry the positions.
+One sequence, causal, and after a cut the kept rows stay in order: SDPA and FlashAttention use their causal kernels and
+no mask is built (`eager` has no such kernel and gets one). `position_ids` are not handed to the layers: the wrapper of
+FlashAttention would take gaps for packed sequences. Rotary embeddings carry the positions.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +24,9 @@ class Decoder:
     """Runs `model` (layers, norm, rotary_emb, embed_tokens) and `head` (the LM head)."""
 
     def __init__(self, model: nn.Module, head: nn.Module) -> None:
+        windowed = set(getattr(model.config, "layer_types", ())) - {"full_attention"}
+        if windowed:
+            raise ValueError(f"every decoder layer must attend to the whole sequence, this one has {sorted(windowed)}")
         self.model, self.head = model, head
 
     def prefill(self, state: Prefill, upto: int, site: Site = "layer") -> Prefill:
@@ -53,7 +56,8 @@ class Decoder:
 
     def write(self, state: Prefill, pick: Pick, stop: frozenset[int], limit: int) -> list[int]:
         """Token ids of the reply, without the stop token. Extends the cache in place."""
-        logits, reply = self.logits(state), []
+        logits = self.logits(state)
+        reply: list[int] = []
         while len(reply) < limit and (token := pick(logits)) not in stop:
             reply.append(token)
             if len(reply) < limit:
@@ -73,16 +77,17 @@ class Decoder:
         return total
 
     def _attend(self, layer: int, hidden: Tensor, rotary: tuple[Tensor, Tensor], cache: object) -> Tensor:
-        block = self.model.layers[layer]
-        return (
-            hidden
-            + block.self_attn(
-                hidden_states=block.input_layernorm(hidden),
-                attention_mask=None,
-                position_embeddings=rotary,
-                past_key_values=cache,
-            )[0]
+        block, rows = self.model.layers[layer], hidden.shape[1]
+        mask = None
+        if rows > 1 and self.model.config._attn_implementation == "eager":
+            mask = hidden.new_full((rows, rows), float("-inf")).triu(1)[None, None]
+        attended, _ = block.self_attn(
+            hidden_states=block.input_layernorm(hidden),
+            attention_mask=mask,
+            position_embeddings=rotary,
+            past_key_values=cache,
         )
+        return hidden + attended
 
     def _feed(self, layer: int, hidden: Tensor) -> Tensor:
         block = self.model.layers[layer]

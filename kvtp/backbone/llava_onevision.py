@@ -82,12 +82,18 @@ class LlavaOnevision(AbstractBackbone):
     @cached_property
     def config(self) -> LlavaOnevisionConfig:
         try:
-            return AutoConfig.from_pretrained(self.checkpoint, revision=self.revision)
+            config = AutoConfig.from_pretrained(self.checkpoint, revision=self.revision)
         except OSError as error:
             raise ValueError(
                 f"backbone.checkpoint {self.checkpoint!r} is neither a folder with a config.json nor a hub id that is "
                 f"cached or can be fetched; name a folder, or fetch it where there is a network ({error})"
             ) from error
+        if not isinstance(config, LlavaOnevisionConfig):
+            raise ValueError(
+                f"backbone.checkpoint must be a llava_onevision model, {self.checkpoint!r} is {config.model_type}; "
+                "choose the backbone of that family"
+            )
+        return config
 
     @property
     def shape(self) -> LLMShape:

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 from torch.nn import functional as F
+from transformers import Qwen2Config, Qwen2Model
 
+from kvtp.backbone._decoder import Decoder
 from kvtp.types import Selection
 
 
@@ -303,6 +305,31 @@ def test_sampling_depends_on_seed_and_prompt_alone(tiny, frames, prompt):
     torch.manual_seed(123)
     assert reply(0) == first
     assert reply(1) != first
+
+
+@torch.inference_mode()
+def test_eager_and_sdpa_agree(tiny, backbone, frames, prompt, start):
+    eager = tiny(attn="eager", newline="one_token")
+    kept = torch.arange(0, len(start.tokens), 5)
+
+    def logits(host):
+        state = host.prefill(host.embed(host.encode(frames, frozenset()), prompt), 2)
+        return decode(host, state.keep(Selection(kept), renumber=False, compress_cache=False), 3)
+
+    torch.testing.assert_close(logits(eager), logits(backbone), atol=1e-5, rtol=0)
+
+
+def test_windowed_attention_is_refused(backbone):
+    model = Qwen2Model(
+        Qwen2Config(num_hidden_layers=1, layer_types=["sliding_attention"], hidden_size=32, vocab_size=8)
+    )
+    with pytest.raises(ValueError, match="must attend to the whole sequence"):
+        Decoder(model, torch.nn.Identity())
+
+
+def test_another_family_is_refused(tiny):
+    with pytest.raises(ValueError, match=r"must be a llava_onevision model, .* is siglip_vision_model"):
+        _ = tiny(checkpoint=tiny().head).shape
 
 
 def test_stop_tokens_end_the_reply(backbone, start):

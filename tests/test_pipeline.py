@@ -1,0 +1,175 @@
+"""The line as a whole: what is called when, what is refused, what is shared."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from kvtp.benchmark.base import AbstractBenchmark
+from kvtp.budget.base import AbstractBudget
+from kvtp.frames.base import AbstractFrames
+from kvtp.pipeline import Pipeline, Refused
+from kvtp.pruner.base import AbstractPruner
+from kvtp.relevance.base import AbstractRelevance
+from kvtp.scout.base import AbstractScout
+from kvtp.scout.none import NoScout
+from kvtp.types import Budget, Frames, Prompt, Question, Selection, Verdict
+
+QUESTION = Question(id="q", video="v", text="What colour is the circle?")
+
+
+class Noise(AbstractFrames):
+    def __call__(self, video):
+        pixels = torch.randint(0, 256, (4, 32, 32, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        return Frames(pixels, torch.arange(4, dtype=torch.float64), torch.arange(4), duration=4.0, reader="noise")
+
+
+class Asked(AbstractBenchmark):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return QUESTION
+
+    def prompt(self, question, frames):
+        return Prompt(question.text, question.text, (0, len(question.text)), "plain")
+
+    def parse(self, reply, question):
+        return Verdict("unlabelled", None)
+
+    def summarise(self, predictions):
+        return {}
+
+
+class Flat(AbstractRelevance):
+    def __call__(self, frames, tokens, question):
+        return torch.zeros(tokens.frames)
+
+
+class Fixed(AbstractBudget):
+    def __init__(self, per_frame, retention_ratio):
+        self.per_frame, self.retention_ratio = per_frame, retention_ratio
+
+    def __call__(self, relevance, tokens):
+        return Budget(torch.tensor(self.per_frame), self.retention_ratio)
+
+
+class Recorder(AbstractPruner):
+    """Keeps the first tokens of every frame and writes down each call."""
+
+    def __init__(self, layers=(0,), **attributes):
+        self.layers, self.calls = layers, []
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def __call__(self, tokens, budget):
+        self.calls.append(tokens)
+        place = torch.arange(len(tokens)) - (tokens.per_frame.cumsum(0) - tokens.per_frame)[tokens.frame]
+        return Selection((place < budget.per_frame[tokens.frame]).nonzero()[:, 0])
+
+
+@pytest.fixture(scope="module")
+def line(tiny):
+    backbone = tiny(max_new_tokens=4, newline="none")
+
+    def make(pruner, budget, **stages):
+        parts = {"scout": NoScout(), "relevance": Flat(), "backbone": backbone, **stages}
+        return Pipeline(benchmark=Asked(), frames=Noise(), budget=budget, pruner=pruner, **parts)
+
+    return make
+
+
+FULL = Fixed([64] * 4, 1.0)
+FIFTH = Fixed([13] * 4, 0.2)
+
+
+def test_at_retention_one_the_pruner_is_never_called(line):
+    pruner = Recorder()
+    answer = line(pruner, FULL)(QUESTION)
+    assert pruner.calls == []
+    assert answer == line(Recorder(layers=()), FIFTH)(QUESTION), "the unpruned model, bit for bit"
+    assert answer.tokens_per_layer["visual"] == (256,) * 4
+
+
+@pytest.mark.parametrize(("layers", "site", "expected"), [
+    ((0,), "layer", (52, 52, 52, 52)), ((2,), "layer", (256, 256, 52, 52)), ((1,), "attention", (256, 256, 52, 52)),
+    ("all", "layer", (52, 52, 52, 52)), ("all", "attention", (256, 52, 52, 52)),
+])  # fmt: skip
+def test_layers_and_site(line, layers, site, expected):
+    pruner = Recorder(layers, site=site, positions="keep")
+    answer = line(pruner, FIFTH)(QUESTION)
+    assert answer.tokens_per_layer["visual"] == expected
+    where = range(4) if layers == "all" else layers
+    assert [call.layer for call in pruner.calls] == list(where)
+    assert [call.history for call in pruner.calls] == [(256, *[52] * n) for n in range(len(where))]
+    assert {call.depth for call in pruner.calls} == {4}
+
+
+def test_positions_reach_the_sequence(line):
+    pruner = Recorder((0, 1), positions="keep")
+    line(pruner, FIFTH)(QUESTION)
+    kept = pruner.calls[1].position
+    assert torch.equal(kept, pruner.calls[0].position[pruner.calls[1].original])
+    pruner = Recorder((0, 1), positions="renumber")
+    line(pruner, FIFTH)(QUESTION)
+    first = int(pruner.calls[0].position[0])
+    assert torch.equal(pruner.calls[1].position, torch.arange(first, first + 52))
+
+
+def test_a_ranking_over_the_video_refuses_rates_per_frame(line):
+    with pytest.raises(Refused, match="ranks the whole video: it needs budget=uniform"):
+        line(Recorder(scope="video"), Fixed([40, 4, 4, 4], 0.2))(QUESTION)
+    assert line(Recorder(scope="video"), FIFTH)(QUESTION).tokens_per_layer["visual"] == (52,) * 4
+
+
+def test_an_undefined_ratio_is_refused_and_a_bug_is_not(line):
+    class Undefined(Recorder):
+        def __call__(self, tokens, budget):
+            raise ValueError("retention_ratio must be in [0.3, 1], got 0.2")
+
+    class Broken(Recorder):
+        def __call__(self, tokens, budget):
+            raise IndexError("off by one")
+
+    with pytest.raises(Refused, match=r"\[0.3, 1\]"):
+        line(Undefined(), FIFTH)(QUESTION)
+    with pytest.raises(IndexError):
+        line(Broken(), FIFTH)(QUESTION)
+
+
+def test_a_cue_that_nobody_gives_is_refused_before_weights_load(tiny, line):
+    class NeedsClass(Recorder):
+        cues = frozenset({"cls_attention"})
+
+    untouched = tiny()
+    with pytest.raises(
+        ValueError, match="NeedsClass needs the cues cls_attention, but LlavaOnevision as configured gives"
+    ):
+        line(NeedsClass(), FIFTH, backbone=untouched)
+    assert "model" not in untouched.__dict__
+
+
+def test_a_scout_may_give_the_cue(line):
+    class NeedsScout(Recorder):
+        cues = frozenset({"scout"})
+
+    class Brightest(AbstractScout):
+        cues = frozenset({"received_attention"})
+        supplies = frozenset({"scout"})
+
+        def __call__(self, frames, question, tokens):
+            return replace(tokens, cues=replace(tokens.cues, scout=tokens.cues.received_attention * 2))
+
+    pruner = NeedsScout((0, 2))
+    line(pruner, FIFTH, scout=Brightest())(QUESTION)
+    before, after = (call.cues.scout for call in pruner.calls)
+    assert torch.equal(after, before[pruner.calls[1].original]), "cues follow their tokens"
+
+
+def test_the_clock_names_every_part(line):
+    pipeline = line(Recorder(), FIFTH)
+    pipeline(QUESTION)
+    taken = pipeline.clock.take()
+    assert set(taken) == {"decode_video", "vision", "scout", "relevance", "prune", "prefill", "decode"}
+    assert min(taken.values()) >= 0
+    assert pipeline.clock.take() == {}
