@@ -21,6 +21,12 @@ def check_choice(name: str, value: object, allowed: Collection[object]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(words)}, got {value!r}{nearest(str(value), words)}")
 
 
+def check_ratio(value: float) -> None:
+    """Raise ValueError unless `value` can be a retention ratio."""
+    if not 0 < value <= 1:
+        raise ValueError(f"retention_ratio must be in (0, 1], got {value}; it is the fraction of tokens kept")
+
+
 def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
     """Raise ValueError unless low ≤ value ≤ high."""
     if not low <= value <= high:

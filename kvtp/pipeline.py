@@ -1,6 +1,7 @@
 """The line, top to bottom: video ─▶ frames ─▶ tokens ─▶ relevance ─▶ budget ─▶ selection ─▶ LLM ─▶ answer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from jaxtyping import Float
@@ -19,7 +20,7 @@ from kvtp.types import Answer, Budget, Frames, Question, VideoRef, VisualTokens
 
 
 class Refused(ValueError):
-    """The method is not defined for this budget; the message names the range."""
+    """The method is not defined for this question or budget; the message names the range."""
 
 
 @dataclass
@@ -67,10 +68,10 @@ class Pipeline:
         tokens = self.backbone.ask(tokens, prompt)
         with self.clock("scout"):
             tokens = self.scout(frames, question, tokens)
-        with self.clock("relevance"):
+        with self.clock("relevance"), refusing():
             relevance = self.relevance(frames, tokens, question)
-        with self.clock("prune"):
-            budget = self.grant(relevance, tokens)
+        with self.clock("prune"), refusing():
+            budget = self.granted(relevance, tokens)
         state = self.backbone.embed(tokens, prompt)
         for layer in self.layers(budget):
             with self.clock("prefill"):
@@ -82,15 +83,11 @@ class Pipeline:
         with self.clock("decode"):
             return self.backbone.generate(state)
 
-    def grant(self, relevance: Float[Tensor, " T"], tokens: VisualTokens) -> Budget:
-        try:
-            budget = self.budget(relevance, tokens)
-        except ValueError as error:
-            raise Refused(str(error)) from error
-        granted = budget.per_frame
-        if self.pruner.scope == "video" and int(granted.max() - granted.min()) > 1:
-            raise Refused(
-                f"{type(self.pruner).__name__} ranks the whole video: it needs budget=uniform, not per-frame rates"
+    def granted(self, relevance: Float[Tensor, " T"], tokens: VisualTokens) -> Budget:
+        budget = self.budget(relevance, tokens)
+        if self.pruner.scope == "video" and int(budget.per_frame.max() - budget.per_frame.min()) > 1:
+            raise ValueError(
+                f"{type(self.pruner).__name__} ranks the whole video: it needs budget=uniform, not rates per frame"
             )
         return budget
 
@@ -101,10 +98,17 @@ class Pipeline:
         return range(self.backbone.shape.layers) if self.pruner.layers == "all" else self.pruner.layers
 
     def cut(self, state: Prefill, budget: Budget) -> Prefill:
-        try:
+        with refusing():
             selection = self.pruner(state.visual, budget)
-        except ValueError as error:
-            raise Refused(str(error)) from error
         return state.keep(
             selection, renumber=self.pruner.positions == "renumber", compress_cache=self.pruner.compress_cache
         )
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """A stage's ValueError says that the method is not defined here."""
+    try:
+        yield
+    except ValueError as error:
+        raise Refused(str(error)) from error

@@ -10,13 +10,21 @@ from torch import Tensor
 from kvtp.types import VisualTokens
 
 
+def cue(tokens: VisualTokens, name: str) -> Tensor:
+    """A cue that the caller cannot do without, or ValueError."""
+    value = getattr(tokens.cues, name)
+    if value is None:
+        raise ValueError(f"the cue {name} must be given, got None; ask the backbone for it in encode(frames, cues)")
+    return value
+
+
 def starts(count: Int64[Tensor, " T"]) -> Int64[Tensor, " T"]:
     """The row at which each frame begins."""
     return count.cumsum(0) - count
 
 
 def slots(count: Int64[Tensor, " T"], total: int) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]:
-    """Frame and place of each of Σ count = `total` rows: 0:0, 0:1 … 1:0, 1:1 …  (`total` is asked for to save a sync.)"""
+    """Frame and place in it of each of Σ count = `total` rows (given, so as not to wait for the device)."""
     frame = torch.repeat_interleave(count, output_size=total)
     return frame, torch.arange(total, device=count.device) - starts(count)[frame]
 

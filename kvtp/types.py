@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from kvtp.errors import check_ratio
+
 Outcome = Literal[
     "correct",
     "wrong",
@@ -176,8 +178,7 @@ class Budget:
     rate: Float[Tensor, " T"] | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.retention_ratio <= 1:
-            raise ValueError(f"retention_ratio must be in (0, 1], got {self.retention_ratio}")
+        check_ratio(self.retention_ratio)
 
     @property
     def total(self) -> int:

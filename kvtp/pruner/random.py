@@ -1,0 +1,29 @@
+"""Random: tokens of each frame drawn uniformly without replacement."""
+
+import hashlib
+
+import torch
+
+from kvtp.pruner._positions import Positions, checked
+from kvtp.pruner.base import AbstractPruner
+from kvtp.tensors import ranking, slots, starts
+from kvtp.types import Budget, Selection, VisualTokens
+
+
+class Random(AbstractPruner):
+    """The draw depends on question, `seed` and layer only: not on the device, nor on what ran before.
+
+    A larger budget keeps what a smaller one keeps, and more.
+    """
+
+    def __init__(self, seed: int, positions: Positions) -> None:
+        self.seed = seed
+        self.positions = checked(positions)
+
+    def __call__(self, tokens: VisualTokens, budget: Budget) -> Selection:
+        name = f"{self.question_id}/{self.seed}/{tokens.layer}"
+        generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
+        lot = torch.rand(len(tokens), generator=generator, dtype=torch.float64).to(tokens.frame.device)
+        frame, nth = slots(budget.per_frame, budget.total)
+        row = starts(tokens.per_frame)[frame] + ranking(lot, tokens)[frame, nth]
+        return Selection(row.sort().values)
