@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-from kvtp.types import VisualTokens
+from kvtp.types import Budget, VisualTokens
 
 
 def cue(tokens: VisualTokens, name: str) -> Tensor:
@@ -49,3 +49,10 @@ def present(tokens: VisualTokens) -> Shaped[Tensor, "T N"]:
 def ranking(scores: Float[Tensor, " K"], tokens: VisualTokens) -> Int64[Tensor, "T N"]:
     """The places of each frame, highest score first; among equals the earlier first; padding last."""
     return by_frame(scores, tokens, fill=-torch.inf).argsort(dim=1, descending=True, stable=True)
+
+
+def top_per_frame(scores: Float[Tensor, " K"], tokens: VisualTokens, budget: Budget) -> Int64[Tensor, " n"]:
+    """The rows with the highest scores of each frame, as many as it is granted, ascending; ties: the earlier first."""
+    frame, nth = slots(budget.per_frame, budget.total)
+    rows = starts(tokens.per_frame)[frame] + ranking(scores, tokens)[frame, nth]
+    return rows.sort().values

@@ -6,7 +6,7 @@ import torch
 
 from kvtp.pruner._positions import Positions, checked
 from kvtp.pruner.base import AbstractPruner
-from kvtp.tensors import ranking, slots, starts
+from kvtp.tensors import top_per_frame
 from kvtp.types import Budget, Selection, VisualTokens
 
 
@@ -24,6 +24,4 @@ class Random(AbstractPruner):
         name = f"{self.question_id}/{self.seed}/{tokens.layer}"
         generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
         lot = torch.rand(len(tokens), generator=generator, dtype=torch.float64).to(tokens.frame.device)
-        frame, nth = slots(budget.per_frame, budget.total)
-        row = starts(tokens.per_frame)[frame] + ranking(lot, tokens)[frame, nth]
-        return Selection(row.sort().values)
+        return Selection(top_per_frame(lot, tokens, budget))

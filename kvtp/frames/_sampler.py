@@ -1,0 +1,50 @@
+"""What the samplers share: a rule that picks pictures, and processes that decode them."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+
+from kvtp.errors import check_choice, check_range
+from kvtp.frames._isolation import Isolation
+from kvtp.frames._worker import READERS, Request
+from kvtp.frames.base import AbstractFrames
+from kvtp.types import Frames, VideoRef
+
+
+class AbstractSampler(AbstractFrames):
+    """`rule` goes from the number of pictures and their mean rate to ascending picks; picklable.
+
+    `reader`: decord | pyav | torchcodec; None = decord where it is installed and counts as a player does, else pyav.
+
+    `timeout` [s] is for one video. `workers` processes decode; as many videos may be fetched ahead.
+    """
+
+    def __init__(
+        self, rule: Callable[[int, float], Int64[np.ndarray, " T"]], reader: str | None, timeout: float, workers: int
+    ) -> None:
+        if reader is not None:
+            check_choice("reader", reader, READERS)
+        check_range("timeout", timeout, 1e-3)
+        check_range("workers", workers, 1)
+        self.rule = rule
+        self.reader = reader
+        self._isolation = Isolation(workers, timeout)
+
+    def __call__(self, video: str | VideoRef) -> Frames:
+        decoded, pixels = self._isolation.finish(self._request(video))
+        return Frames(
+            pixels=torch.from_numpy(pixels),
+            timestamps=torch.from_numpy(decoded.timestamps),
+            indices=torch.from_numpy(decoded.indices),
+            duration=decoded.duration,
+            reader=decoded.reader,
+        )
+
+    def prefetch(self, video: str | VideoRef) -> None:
+        self._isolation.begin(self._request(video))
+
+    def _request(self, video: str | VideoRef) -> Request:
+        ref = video if isinstance(video, VideoRef) else VideoRef(video)
+        return Request(ref.path, ref.start, ref.end, self.rule, self.reader)
