@@ -1,0 +1,34 @@
+"""Accuracy over all questions asked."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from kvtp.types import OUTCOMES, Prediction
+
+
+def accuracy(predictions: Sequence[Prediction]) -> float | None:
+    """Mean score in percent; whatever has no score counts 0. None where no question has a label."""
+    if all(row.outcome == "unlabelled" for row in predictions):
+        return None
+    return 100 * sum(row.score or 0.0 for row in predictions) / len(predictions)
+
+
+def summary(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """`accuracy` [%] and `questions`, over all and per value of every group; `outcomes`: how many of each."""
+    counts: Counter[str] = Counter(row.outcome for row in predictions)
+    groups: dict[str, dict[str, list[Prediction]]] = defaultdict(lambda: defaultdict(list))
+    for row in predictions:
+        for group, value in row.groups.items():
+            groups[group][value].append(row)
+    return {
+        "questions": len(predictions),
+        "accuracy": accuracy(predictions),
+        "outcomes": {outcome: counts[outcome] for outcome in OUTCOMES},
+        "groups": {
+            group: {
+                value: {"questions": len(rows), "accuracy": accuracy(rows)} for value, rows in sorted(values.items())
+            }
+            for group, values in sorted(groups.items())
+        },
+    }

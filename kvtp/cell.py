@@ -1,0 +1,54 @@
+"""Rows become pipelines; what two of them configure alike is one object."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+
+from kvtp.command import CommandError
+from kvtp.config import STAGES, Row
+from kvtp.pipeline import Pipeline
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run and the pipeline that makes its predictions."""
+
+    row: Row
+    pipeline: Pipeline
+
+
+def assemble(rows: Sequence[Row]) -> list[Cell]:
+    """A pipeline per row. No weights load; CommandError for values that a stage refuses, before any run begins."""
+    made: dict[str, Any] = {}
+    cells = []
+    for row in rows:
+        if row.choices["budget"] == "full" and row.choices["pruner"] != "none":
+            log.warning(
+                "%s: budget=full keeps every token, so the pruner is never called; add budget=uniform", row.name
+            )
+        stages = {}
+        for stage in STAGES:
+            key = json.dumps(row.config[stage], sort_keys=True)
+            if key not in made:
+                made[key] = make(stage, row.config[stage])
+            stages[stage] = made[key]
+        try:
+            cells.append(Cell(row, Pipeline(**stages)))
+        except ValueError as error:  # cues that this backbone cannot give, a checkpoint that is not there
+            raise CommandError(f"{row.name}: {error}") from error
+    return cells
+
+
+def make(section: str, config: Mapping[str, Any]) -> Any:
+    """The object that a section of the configuration describes."""
+    try:
+        return instantiate(config, _convert_="all")
+    except HydraException as error:
+        raise CommandError(f"{section}: {error.__cause__ or error}") from error

@@ -1,0 +1,199 @@
+"""From Hydra's configuration to the runs it asks for: names, ids, folders, and several runs in one process."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+
+from kvtp.command import CONF, ROOT, CommandError, check, check_missing, composing
+
+STAGES = ("benchmark", "frames", "backbone", "scout", "relevance", "budget", "pruner")
+OF_METHOD = ("relevance", "budget", "pruner", "scout")  # the groups that a method chooses
+SEVERAL = ("methods", "retention_ratios", "rows")
+# these say where and how fast, not what is predicted
+NEUTRAL = (("backbone", "device"), ("frames", "reader"), ("frames", "timeout"), ("frames", "workers"))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run: one method on one backbone over one benchmark at one retention ratio.
+
+    `choices`: the option chosen of each group; `config`: plain and resolved.
+    """
+
+    name: str
+    run_id: str
+    folder: Path
+    choices: Mapping[str, Any]
+    overrides: tuple[str, ...]
+    config: Mapping[str, Any]
+
+
+def compose_rows(cfg: DictConfig) -> list[Row]:
+    """The runs that a command line asks for, each with the folder that a command of its own would have.
+
+    `methods` × `retention_ratios`, or `rows`, whose keys are overrides; one run where none of them is given. What the
+    command line sets holds for every row. Runs that come to the same folder are one.
+    """
+    hydra = HydraConfig.get()
+    given = list(hydra.overrides.task)
+    entries = _entries(cfg, given)
+    if entries is None:
+        return [_row(cfg, hydra.runtime.choices, Path(hydra.runtime.output_dir), given)]
+    rows: dict[Path, Row] = {}
+    for entry in entries:
+        row = _compose(_merge(given, entry))
+        rows.setdefault(row.folder, row)
+    return list(rows.values())
+
+
+def _entries(cfg: DictConfig, given: Sequence[str]) -> list[dict[str, Any]] | None:
+    methods, ratios, rows = (_plain(cfg[key]) for key in SEVERAL)
+    for key, value in zip(SEVERAL, (methods, ratios, rows), strict=True):
+        if value is not None and (not isinstance(value, list) or not value):
+            raise CommandError(f"{key} must be a list with at least one entry, got {value!r}")
+    if rows is not None:
+        if methods is not None or ratios is not None:
+            raise CommandError(
+                "rows (of an experiment) and methods/retention_ratios cannot be combined; give one of them"
+            )
+        return rows
+    axes = {"method": methods, "retention_ratio": ratios}
+    axes = {key: values for key, values in axes.items() if values is not None}
+    for key in axes.keys() & {override.key_or_group for override in _parse(given)}:
+        raise CommandError(f"{key} and {key}s are both given; give one of them")
+    return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())] if axes else None
+
+
+def _merge(given: Sequence[str], entry: Mapping[str, Any]) -> list[str]:
+    """A row's overrides, and the command line's, which win."""
+    mine = {override.key_or_group: override.input_line for override in _parse(given)}
+    own = [_override(key, value) for key, value in entry.items() if key not in mine]
+    return [*own, *(line for key, line in mine.items() if key not in SEVERAL), *(f"{key}=null" for key in SEVERAL)]
+
+
+def _compose(overrides: list[str]) -> Row:
+    try:
+        with composing():
+            cfg = compose("eval", overrides, return_hydra_config=True)
+    except HydraException:
+        check(overrides)  # says the same with the nearest names
+        raise
+    return _row(cfg, cfg.hydra.runtime.choices, Path(os.path.abspath(cfg.hydra.run.dir)), overrides)
+
+
+def _row(cfg: DictConfig, choices: DictConfig, folder: Path, overrides: Sequence[str]) -> Row:
+    name, identity = cfg.name, cfg.run_id  # while the choices can still be seen
+    with open_dict(cfg):
+        cfg.pop("hydra", None)
+        cfg.name, cfg.run_id = name, identity
+    check_missing(OmegaConf.to_container(cfg))  # type: ignore[arg-type]
+    return Row(name, identity, folder, _plain(choices), tuple(overrides), _plain(cfg))
+
+
+def _override(key: str, value: Any) -> str:
+    """`key=value` in Hydra's grammar."""
+    if isinstance(value, str):
+        value = "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'" if re.search(r"[^\w./+-]", value) else value
+        return f"{key}={value}"
+    return f"{key}={json.dumps(value, separators=(',', ':'))}"
+
+
+def _parse(overrides: Sequence[str]) -> list[Any]:
+    return OverridesParser.create().parse_overrides(list(overrides))
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig | ListConfig) else value
+
+
+# -- resolvers -----------------------------------------------------------------------------------------------------
+
+
+def register() -> None:
+    """Make `${name:}`, `${run_id:}`, `${project_root:}` and `${by_rank:first,others}` known to OmegaConf."""
+    for resolver in (name, run_id, project_root, by_rank):
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
+
+
+def name(*, _root_: DictConfig) -> str:
+    """The method; with `+group=option` for each of its groups that was chosen otherwise. `compare` for several runs."""
+    if _several(_root_):
+        return "compare"
+    chosen = _choices(_root_)
+    own = method_choices(chosen["method"])
+    replaced = [f"{group}={chosen[group]}" for group in OF_METHOD if chosen[group] != own.get(group, chosen[group])]
+    return _safe("+".join([chosen["method"], *replaced]))
+
+
+def run_id(*, _root_: DictConfig) -> str:
+    """method_backbone_benchmark_retention_hash; the hash is over all that changes predictions, and no path."""
+    sections = predictive(_root_)
+    chosen = _choices(_root_)
+    if several := _several(_root_):
+        if several["rows"] is not None and chosen.get("experiment"):
+            return _safe(chosen["experiment"])
+        return _hash([several, sections])
+    retention = sections["budget"].get("retention_ratio", sections["pruner"].get("retention_ratio", 0))
+    retention = f"{retention:g}" if isinstance(retention, int | float) else str(retention)
+    return _safe("_".join([_root_.name, chosen["backbone"], chosen["benchmark"], retention, _hash(sections)]))
+
+
+def project_root() -> str:
+    return str(ROOT)
+
+
+def by_rank(first: str, others: str) -> str:
+    """`first` in torchrun's first process and without torchrun, else `others` with `%d` replaced by the rank."""
+    rank = int(os.environ.get("RANK", 0))
+    return others.replace("%d", str(rank)) if rank else first
+
+
+def predictive(root: DictConfig) -> dict[str, Any]:
+    """The configuration that predictions depend on, resolved, with every path replaced by its name."""
+    plain: Any = OmegaConf.to_container(root)
+    plain.pop("hydra", None)
+    plain["paths"] = {key: f"<{key}>" for key in plain["paths"]}
+    cfg = OmegaConf.create(plain)
+    sections = {stage: _plain(cfg[stage]) for stage in STAGES}
+    for stage, key in NEUTRAL:
+        sections[stage].pop(key, None)
+    return sections | {"seed": cfg.seed}
+
+
+def method_choices(method: str) -> dict[str, str]:
+    """The option of each group that conf/method/<method>.yaml chooses."""
+    defaults = OmegaConf.load(CONF / "method" / f"{method}.yaml").defaults
+    return {key.removeprefix("override /"): option for entry in defaults for key, option in entry.items()}
+
+
+def _choices(root: DictConfig) -> Mapping[str, Any]:
+    # Hydra takes its own node away before the task sees the configuration
+    return root.hydra.runtime.choices if "hydra" in root else HydraConfig.get().runtime.choices
+
+
+def _several(root: DictConfig) -> dict[str, Any]:
+    values = {key: _plain(root[key]) for key in SEVERAL}
+    return values if any(value is not None for value in values.values()) else {}
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _safe(text: str) -> str:
+    return re.sub(r"[^\w.+=-]", "-", text)
+
+
+register()  # at import: a launcher's processes import this module with the task

@@ -1,0 +1,39 @@
+"""How far a run is: a bar in a terminal, a line now and then elsewhere."""
+
+import logging
+import sys
+from time import monotonic
+
+from tqdm import tqdm
+
+from kvtp.types import ERRORS, Prediction
+
+log = logging.getLogger(__name__)
+
+
+class Progress:
+    """Counts predictions. `every` [s] between lines where there is no terminal."""
+
+    def __init__(self, total: int, every: float, shown: bool) -> None:
+        self.total, self.every, self.shown = total, every, shown
+        self.done, self.errors, self.score = 0, 0, 0.0
+        self.bar = tqdm(total=total, unit="question", disable=not (shown and sys.stderr.isatty()))
+        self.last = monotonic()
+
+    def add(self, prediction: Prediction) -> None:
+        self.done += 1
+        self.score += prediction.score or 0.0
+        self.errors += prediction.outcome in ERRORS
+        if not self.bar.disable:
+            self.bar.set_postfix_str(self.state, refresh=False)
+            self.bar.update()
+        elif self.shown and monotonic() - self.last >= self.every:
+            self.last = monotonic()
+            log.info("%d of %d questions, %s", self.done, self.total, self.state)
+
+    def close(self) -> None:
+        self.bar.close()
+
+    @property
+    def state(self) -> str:
+        return f"accuracy {100 * self.score / self.done:.1f} %, errors {self.errors}"

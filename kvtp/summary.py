@@ -1,0 +1,80 @@
+"""What summary.json says about a run."""
+
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+from kvtp.benchmark.base import AbstractBenchmark
+from kvtp.command import ROOT
+from kvtp.config import Row
+from kvtp.types import ERRORS, Prediction
+
+FAILURES = ERRORS | {"refused"}
+
+
+def summarise(
+    row: Row, benchmark: AbstractBenchmark, predictions: Sequence[Prediction], error_threshold: float
+) -> dict[str, Any]:
+    """The benchmark's numbers, and beside them: what ran, whether it counts (`valid`), all failures, tokens."""
+    failures = [one for one in predictions if one.outcome in FAILURES]
+    errors = sum(one.outcome in ERRORS for one in failures)
+    return {
+        "run_id": row.run_id,
+        "name": row.name,
+        **{group: row.choices[group] for group in ("method", "backbone", "benchmark")},
+        "retention_ratio": row.config["retention_ratio"],
+        "valid": errors <= error_threshold * len(predictions),
+        "errors": errors,
+        "error_threshold": error_threshold,
+        **benchmark.summarise(predictions),
+        "tokens": visual_tokens(predictions),
+        "failures": [{"question_id": one.question_id, "outcome": one.outcome, "message": one.text} for one in failures],
+        "versions": {
+            "kvtp": version("kvtp"),
+            "commit": commit(),
+            "torch": version("torch"),
+            "transformers": version("transformers"),
+        },
+    }
+
+
+def visual_tokens(predictions: Sequence[Prediction]) -> dict[str, Any] | None:
+    """Visual tokens, mean over the questions answered: entering each LLM layer (`per_layer`), their mean over layers,
+    and what decoding starts with (`at_decode`: entering the last layer). None where nothing was answered."""
+    counts = [row.tokens_per_layer["visual"] for row in predictions if row.tokens_per_layer is not None]
+    if not counts:
+        return None
+    per_layer = [sum(layer) / len(counts) for layer in zip(*counts, strict=True)]
+    return {
+        "mean_over_layers": sum(per_layer) / len(per_layer),
+        "at_decode": per_layer[-1],
+        "per_layer": per_layer,
+    }
+
+
+def commit() -> str | None:
+    """The code's git commit, with `-dirty` where files differ from it; None outside a checkout."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def table(summaries: Sequence[dict[str, Any]]) -> str:
+    """One line per run."""
+    rows = [("run", "accuracy [%]", "questions", "errors", "visual tokens per layer")]
+    for told in summaries:
+        accuracy = "–" if told["accuracy"] is None else f"{told['accuracy']:.2f}"
+        tokens = "–" if told["tokens"] is None else f"{told['tokens']['mean_over_layers']:.1f}"
+        rows.append((told["run_id"], accuracy, str(told["questions"]), str(told["errors"]), tokens))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return "\n".join(lines)

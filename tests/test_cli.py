@@ -1,0 +1,321 @@
+"""The commands as a person types them."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from clips import make_clip, make_sound, truncate
+
+COLOURS = ["red", "blue", "green"]
+
+
+def ask(root: Path, videos: list[str], each: int) -> Path:
+    """A question file of `each` questions about every video, in `root`."""
+    rows = [
+        {
+            "id": f"{video}-{place}",
+            "video": video,
+            "question": f"Which colour has number {place}?",
+            "options": COLOURS,
+            "answer": COLOURS[place % 3],
+            "groups": {"parity": str(place % 2)},
+        }
+        for video in videos
+        for place in range(each)
+    ]
+    (root / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return root
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("asked")
+    (root / "videos").mkdir()
+    names = [f"film{place}.mp4" for place in range(10)]
+    for name in names:
+        make_clip(root / "videos" / name, seconds=1)
+    return ask(root, names, 20)
+
+
+class Shell:
+    """Runs scripts/eval.py of the project at `root`; runs go to `outputs`."""
+
+    def __init__(self, root: Path, outputs: Path) -> None:
+        self.root, self.outputs = root, outputs
+        self.environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+        self.environment.pop("RANK", None)
+
+    def start(self, *words: str, processes: int = 1) -> subprocess.Popen[str]:
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        command = [sys.executable, *(launcher if processes > 1 else []), str(self.root / "scripts" / "eval.py"), *words]
+        return subprocess.Popen(
+            [*command, *self.fixed(words)],
+            cwd=self.outputs,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def fixed(self, words: tuple[str, ...]) -> list[str]:
+        return [] if "--help" in words else [f"paths.outputs={self.outputs}"]
+
+    def run(self, *words: str, processes: int = 1) -> tuple[int, str]:
+        process = self.start(*words, processes=processes)
+        said, _ = process.communicate(timeout=300)
+        return process.returncode, said
+
+    def killed(self, after: int, *words: str, processes: int = 1) -> int:
+        """Start, and kill -9 all processes once so many predictions are written; how many there were then."""
+        process = self.start(*words, processes=processes)
+        while self.written() < after and process.poll() is None:
+            time.sleep(0.01)
+        parent = psutil.Process(process.pid)
+        for one in [parent, *parent.children(recursive=True)]:  # torchrun's workers have sessions of their own
+            one.kill()
+        process.communicate()
+        return self.written()
+
+    def written(self) -> int:
+        return sum(path.read_bytes().count(b"\n") for path in self.outputs.rglob("predictions.*.jsonl"))
+
+    def folders(self) -> dict[str, Path]:
+        return {path.parent.name: path.parent for path in sorted(self.outputs.rglob("summary.json"))}
+
+    def predictions(self) -> dict[str, list[dict[str, Any]]]:
+        """Of every run, without the times."""
+        rows = {name: (folder / "predictions.jsonl").read_text() for name, folder in self.folders().items()}
+        return {
+            name: [json.loads(line) | {"timings_ms": None} for line in text.splitlines()] for name, text in rows.items()
+        }
+
+
+@pytest.fixture
+def shell(project_root: Path, tmp_path: Path) -> Shell:
+    return Shell(project_root, tmp_path)
+
+
+def test_help_and_refusals_take_no_model(shell: Shell) -> None:
+    """All at once; none may load torch, which the interpreter would tell."""
+    commands = {
+        "--help": "Groups and their options",
+        "pruenr=tome": "nearest: pruner",
+        "pruner=toem": "nearest: tome",
+        "retention_ration=0.1": "nearest: retention_ratio",
+        "method=tome pruner.vriant=x": "nearest: variant",
+        "budget=softmax budget.temperatur=1": "nearest: temperature",
+        "-m method=none,toem": "nearest: tome",
+        "method=[none,tome]": "methods=[none,tome]",
+        "method=tome": "benchmark.root must be set",
+        "+experiment=baseline": "nearest: baselines",
+    }
+    shell.environment["PYTHONPROFILEIMPORTTIME"] = "1"
+    started = {words: shell.start(*words.split()) for words in commands}
+    for words, process in started.items():
+        said = process.communicate()[0]
+        told = [line for line in said.splitlines() if not line.startswith("import time:")]
+        assert commands[words] in "\n".join(told), words
+        assert " torch\n" not in said
+        if words != "--help":
+            assert process.returncode != 0
+            assert len(told) == 1, told
+    assert not list(shell.outputs.iterdir())
+
+
+def test_wrong_values_are_one_line(shell: Shell, asked: Path) -> None:
+    commands = {
+        "method=tome pruner.variant=papre": "pruner: variant must be one of paper, official, got 'papre'; nearest:",
+        "method=prumerge backbone.head=null": "prumerge: PruMerge needs the cues probe_attention",
+    }
+    started = {words: shell.start(f"benchmark.root={asked}", *words.split()) for words in commands}
+    for words, process in started.items():
+        said = process.communicate()[0]
+        assert process.returncode != 0
+        assert len(said.splitlines()) == 1, said
+        assert commands[words] in said
+
+
+def test_a_sweep_equals_one_process_equals_single_runs(shell: Shell, asked: Path, tmp_path: Path) -> None:
+    common = (f"benchmark.root={asked}", "frames.count=4", "benchmark.limit=25")
+    status, said = shell.run("-m", "method=none,random,tome,prumerge", "retention_ratio=0.1,0.2", *common)
+    assert status == 0, said
+    swept = shell.predictions()
+    assert len(swept) == 7  # `none` is one run at every ratio
+    assert all(len(rows) == 25 for rows in swept.values())
+    assert len({json.dumps([row["tokens_per_layer"] for row in rows]) for rows in swept.values()}) >= 3
+
+    (tmp_path / "together").mkdir()
+    together = Shell(shell.root, tmp_path / "together")
+    status, said = together.run("methods=[none,random,tome,prumerge]", "retention_ratios=[0.1,0.2]", *common)
+    assert status == 0, said
+    assert together.predictions() == swept
+    for name, folder in together.folders().items():
+        assert f"run_id: {name}" in (folder / ".hydra" / "config.yaml").read_text()
+        timed = [json.loads(line)["timings_ms"] for line in (folder / "predictions.jsonl").read_text().splitlines()]
+        assert ["decode_video" in times for times in timed] == [place % 20 == 0 for place in range(25)]
+
+    status, said = together.run("method=tome", "retention_ratio=0.1", *common)  # resumes what the list has done
+    assert status == 0, said
+    assert "makes 0 of 25 answers" in said
+
+
+def test_killed_at_any_moment(shell: Shell, asked: Path, tmp_path: Path) -> None:
+    """kill -9 at random moments, with one process and with two, then with one: what an uninterrupted run predicts."""
+    words = ("method=tome", f"benchmark.root={asked}", "frames.count=4", "benchmark.limit=100")
+    moments = sorted(random.sample(range(1, 80), 3))
+    (tmp_path / "whole").mkdir()
+    whole = Shell(shell.root, tmp_path / "whole")
+    status, said = whole.run(*words)
+    assert status == 0, said
+    (tmp_path / "killed").mkdir()
+    killed = Shell(shell.root, tmp_path / "killed")
+    for moment, processes in zip(moments, (1, 2, 1), strict=True):
+        assert killed.killed(moment, *words, processes=processes) < 100, moments
+    status, said = killed.run(*words)
+    assert status == 0, said
+    assert killed.predictions() == whole.predictions(), moments
+    assert killed.written() == 100  # nothing was asked twice
+    (folder,) = killed.folders().values()
+    assert {path.name for path in folder.glob("eval*.log")} == {"eval.log", "eval.1.log"}
+
+    two = Shell(shell.root, tmp_path / "two")
+    two.outputs.mkdir()
+    status, said = two.run(*words, processes=2)
+    assert status == 0, said
+    assert two.predictions() == whole.predictions()
+    (folder,) = two.folders().values()
+    assert all(0 < path.read_bytes().count(b"\n") < 100 for path in folder.glob("predictions.?.jsonl"))
+
+
+def test_two_at_once_are_refused(shell: Shell, asked: Path) -> None:
+    words = ("method=tome", f"benchmark.root={asked}", "frames.count=4", "benchmark.limit=40")
+    first = shell.start(*words)
+    while not shell.written() and first.poll() is None:
+        time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)
+    status, said = shell.run(*words)
+    first.send_signal(signal.SIGCONT)
+    assert status != 0
+    assert "is being written by another run" in said
+    assert "done" in first.communicate()[0]
+    assert first.returncode == 0
+
+
+def test_broken_files_are_told_and_counted(shell: Shell, tmp_path: Path) -> None:
+    root = tmp_path / "asked"
+    videos = root / "videos"
+    videos.mkdir(parents=True)
+    names = [f"film{place:02}.mp4" for place in range(17)]
+    for place, name in enumerate(names):
+        make_clip(videos / name, width=64 + 16 * (place % 3), height=64, seconds=1, fps=5 + place % 4)
+    (videos / "empty.mp4").write_bytes(b"")
+    (videos / "text.mp4").write_text("no film")
+    make_sound(videos / "sound.mp4")
+    make_clip(videos / "half.mp4", seconds=1)
+    truncate(videos / "half.mp4")
+    broken = ["empty.mp4", "text.mp4", "sound.mp4", "half.mp4", "missing.mp4"]
+    ask(root, [*broken, *names], 2)
+    words = (f"benchmark.root={root}", "frames.count=3")
+
+    status, said = shell.run("-m", "method=tome,random", *words)
+    assert status != 0
+    assert "10 load_error of 44 questions" in said
+    assert "first: empty.mp4-0, empty.mp4-1, text.mp4-0" in said
+    assert "Traceback" not in said
+    folder, other = (shell.folders()[name] for name in sorted(shell.folders(), reverse=True))  # all jobs were run
+    assert other.name.startswith("random")
+    told = json.loads((folder / "summary.json").read_text())
+    assert (told["questions"], told["outcomes"]["load_error"], told["valid"]) == (44, 10, False)
+    assert sum(told["outcomes"].values()) == 44
+    assert [row["question_id"].rpartition("-")[0] for row in told["failures"]] == [
+        name for name in broken for _ in "12"
+    ]
+    assert all(row["message"].startswith("LoadError: ") for row in told["failures"])
+    assert "Traceback" in (folder / "eval.log").read_text()
+
+    make_clip(videos / "missing.mp4", seconds=1)
+    status, said = shell.run(
+        "method=tome", *words, "runner.error_threshold=0.5"
+    )  # the same run: thresholds predict nothing
+    assert status == 0, said
+    assert "makes 10 of 44 answers" in said
+    told = json.loads((folder / "summary.json").read_text())
+    assert (told["outcomes"]["load_error"], told["valid"]) == (8, True)
+
+
+PRUNER = '''
+"""Keeps the first tokens of every frame."""
+
+import torch
+
+from kvtp.pruner.base import AbstractPruner
+from kvtp.types import Budget, Selection, VisualTokens
+
+
+class First(AbstractPruner):
+    def __init__(self, positions: str) -> None:
+        self.positions = positions
+
+    def __call__(self, tokens: VisualTokens, budget: Budget) -> Selection:
+        place = torch.arange(len(tokens)) - (tokens.per_frame.cumsum(0) - tokens.per_frame)[tokens.frame]
+        return Selection((place < budget.per_frame[tokens.frame]).nonzero().flatten())
+'''
+
+
+@pytest.fixture
+def copied(project_root: Path, tmp_path: Path) -> Shell:
+    """The project somewhere else, with outputs of its own."""
+    root = tmp_path / "copy"
+    junk = shutil.ignore_patterns("__pycache__")
+    for part in ("kvtp", "conf", "scripts", "checkpoints", "tests"):
+        shutil.copytree(project_root / part, root / part, ignore=junk)
+    shutil.copy(project_root / "pyproject.toml", root)
+    (tmp_path / "outputs").mkdir()
+    return Shell(root, tmp_path / "outputs")
+
+
+def test_a_pruner_is_two_files(copied: Shell, asked: Path) -> None:
+    """Dropped in, it runs, is swept, is named in the help and put to the contract, with no other edit."""
+    (copied.root / "kvtp" / "pruner" / "first.py").write_text(PRUNER)
+    (copied.root / "conf" / "pruner" / "first.yaml").write_text(
+        "_target_: kvtp.pruner.first.First\npositions: renumber\n"
+    )
+    contract = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "tests/test_conf.py",
+            "tests/test_pruner.py",
+            "-k",
+            "first",
+        ],
+        cwd=copied.root,
+        env=copied.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    words = (f"benchmark.root={asked}", "frames.count=4", "benchmark.limit=4", "budget=uniform")
+    status, said = copied.run("-m", "pruner=first,none", "retention_ratio=0.25", *words)
+    assert status == 0, said
+    runs = copied.predictions()
+    assert {name.partition("_")[0] for name in runs} == {"none+budget=uniform+pruner=first", "none+budget=uniform"}
+    kept = {name: rows[0]["tokens_per_layer"]["visual"][-1] for name, rows in runs.items()}
+    first, none = (kept[name] for name in sorted(kept, reverse=True))
+    assert sorted((first, none))[0] * 4 == sorted((first, none))[1]
+    assert "first" in copied.run("--help")[1]
+    told = contract.communicate()[0]
+    assert contract.returncode == 0, told
+    assert " passed" in told or "[100%]" in told

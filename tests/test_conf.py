@@ -1,0 +1,97 @@
+"""Configuration and code are one mapping, both ways."""
+
+import inspect
+import sys
+from functools import cache
+from itertools import zip_longest
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_class
+from omegaconf import OmegaConf
+
+from kvtp.command import CONF, ROOT, groups
+from kvtp.config import OF_METHOD, STAGES, method_choices
+
+OPTIONS = [(stage, option) for stage in STAGES for option in groups()[stage]]
+CHOSEN = [f"{stage}/{option}" for stage, option in OPTIONS]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def composing() -> Any:
+    with initialize_config_dir(str(CONF), version_base="1.3", job_name="eval"):
+        yield
+
+
+@cache
+def section(stage: str, option: str) -> dict[str, Any]:
+    return OmegaConf.to_container(compose("eval", [f"{stage}={option}"])[stage])
+
+
+@pytest.mark.parametrize(("stage", "option"), OPTIONS, ids=CHOSEN)
+def test_keys_are_constructor_arguments(stage: str, option: str) -> None:
+    keys = dict(section(stage, option))
+    target = get_class(keys.pop("_target_"))
+    assert target.__module__.startswith(f"kvtp.{stage}.")
+    constructor = target.__init__ if target.__init__ is not object.__init__ else lambda self: None
+    arguments = list(inspect.signature(constructor).parameters.values())[1:]
+    assert keys.keys() == {argument.name for argument in arguments}
+    assert all(argument.default is argument.empty for argument in arguments), "defaults live in YAML only"
+    assert all(argument.kind is argument.POSITIONAL_OR_KEYWORD for argument in arguments)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_component_has_its_yaml(stage: str) -> None:
+    """Both ways: a module's twin bears its name and builds a class of it; every other YAML is a variant of one."""
+    folder = ROOT / "kvtp" / stage
+    modules = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_") and path.stem != "base"}
+    assert modules
+    for module in modules:
+        assert section(stage, module)["_target_"].rpartition(".")[0] == f"kvtp.{stage}.{module}"
+    for option in groups()[stage]:
+        assert section(stage, option)["_target_"].split(".")[2] in modules
+
+
+@pytest.mark.parametrize("method", groups()["method"])
+def test_methods_only_choose(method: str) -> None:
+    file = OmegaConf.load(CONF / "method" / f"{method}.yaml")
+    assert set(file) == {"defaults"}
+    assert set(method_choices(method)) == set(OF_METHOD)
+    assert (CONF / "method" / f"{method}.yaml").read_text().lstrip("# ").startswith("@package _global_")
+    for key in file.defaults:
+        assert all(name.startswith("override /") for name in key)
+
+
+@pytest.mark.parametrize("method", groups()["method"])
+def test_every_method_recombines(method: str) -> None:
+    pairs = zip_longest(groups()["budget"], groups()["relevance"], fillvalue="uniform")
+    for budget, relevance in pairs:
+        cfg = OmegaConf.to_container(
+            compose("eval", [f"method={method}", f"budget={budget}", f"relevance={relevance}"])
+        )
+        assert cfg["budget"] == section("budget", budget)
+        assert cfg["relevance"] == section("relevance", relevance)
+        assert cfg["pruner"] == section("pruner", method_choices(method)["pruner"])
+
+
+@pytest.mark.parametrize("group", [name for name in groups() if name not in (*STAGES, "method")])
+def test_every_other_option_composes(group: str) -> None:
+    for option in groups()[group]:
+        assert set(STAGES) <= set(compose("eval", [f"{group}={option}"]))
+
+
+def test_no_script_bears_a_standard_name() -> None:
+    """The folder of a script comes first on Python's path: `profile.py` there would break torch."""
+    scripts = {path.stem for path in (ROOT / "scripts").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert "eval" in scripts
+    assert not scripts & sys.stdlib_module_names
+
+
+SITUATIONS = [f"{group}/{option}" for group in ("debug", "experiment") for option in groups()[group]]
+
+
+@pytest.mark.parametrize("name", ["eval", *SITUATIONS])
+def test_situations_say_how_they_are_run(name: str) -> None:
+    head = [line for line in (CONF / f"{name}.yaml").read_text().splitlines() if line.startswith("#")]
+    assert any("python scripts/eval.py" in line for line in head)

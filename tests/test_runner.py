@@ -1,0 +1,276 @@
+"""The runner on toy stages: what is asked how often, what becomes of failures, what a second run does."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kvtp.backbone.base import AbstractBackbone, LLMShape
+from kvtp.benchmark._summary import summary
+from kvtp.benchmark.base import AbstractBenchmark
+from kvtp.budget.base import AbstractBudget
+from kvtp.cell import Cell
+from kvtp.command import CommandError
+from kvtp.config import Row
+from kvtp.errors import LoadError
+from kvtp.frames.base import AbstractFrames
+from kvtp.pipeline import Pipeline
+from kvtp.pruner.base import AbstractPruner
+from kvtp.relevance.base import AbstractRelevance
+from kvtp.runner import Runner
+from kvtp.scout.none import NoScout
+from kvtp.types import Answer, Budget, Frames, Prediction, Prompt, Question, Selection, Verdict, VisualTokens
+
+
+class Benchmark(AbstractBenchmark):
+    def __init__(self, *asked: tuple[str, str]) -> None:
+        self.asked = [
+            Question(f"{place}", video, text, answer="B", groups={"kind": text}, cluster=video)
+            for place, (video, text) in enumerate(asked)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    def __getitem__(self, index: int) -> Question:
+        return self.asked[index]
+
+    def prompt(self, question: Question, frames: Frames) -> Prompt:
+        return Prompt(question.text, question.text, (0, len(question.text)), "toy")
+
+    def parse(self, reply: str, question: Question) -> Verdict:
+        return Verdict("correct" if reply == question.answer else "wrong", float(reply == question.answer), reply)
+
+    def summarise(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
+        return summary(predictions)
+
+
+class Files(AbstractFrames):
+    """Videos are names; those that begin with `broken` cannot be read."""
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+        self.ahead: list[str] = []
+
+    def __call__(self, video: Any) -> Frames:
+        self.read.append(video)
+        if video.startswith("broken"):
+            raise LoadError(f"{video}: the answer is B")
+        return Frames(
+            torch.zeros(2, 4, 4, 3, dtype=torch.uint8),
+            torch.arange(2, dtype=torch.float64),
+            torch.arange(2),
+            2.0,
+            "toy",
+        )
+
+    def prefetch(self, video: Any) -> None:
+        self.ahead.append(video)
+
+
+class Model(AbstractBackbone):
+    """Replies with the prompt's text, unless that tells it to do otherwise."""
+
+    shape = LLMShape(layers=2, width=4, heads=1, kv_heads=1, head_dim=4, ffn=8, vocabulary=10)
+    supplies = frozenset({"tower_states", "probe_attention"})
+
+    def __init__(self) -> None:
+        self.encoded: list[frozenset[str]] = []
+        self.said: list[str] = []
+        self.loads = 0
+
+    def load(self) -> None:
+        self.loads += 1
+
+    def encode(self, frames: Frames, cues: frozenset[str]) -> VisualTokens:
+        self.encoded.append(cues)
+        tokens = torch.arange(4)
+        return VisualTokens(
+            torch.zeros(4, 4), tokens // 2, tokens * 0, tokens % 2, 2, (1, 2), frames.timestamps, tokens, tokens
+        )
+
+    def ask(self, tokens: VisualTokens, prompt: Prompt) -> VisualTokens:
+        return tokens
+
+    def embed(self, tokens: VisualTokens, prompt: Prompt) -> Any:
+        return prompt.text
+
+    def prefill(self, state: Any, upto: int, site: str = "layer") -> Any:
+        return state
+
+    def generate(self, state: Any) -> Answer:
+        self.said.append(state)
+        match state:
+            case "fails":
+                raise RuntimeError("the answer is B")
+            case "fails once" if self.said.count(state) == 1:
+                raise RuntimeError("out of luck")
+            case "stops" if self.said.count(state) == 1:
+                raise KeyboardInterrupt
+        return Answer("B" if state != "A" else "A", {"visual": (4, 2), "newline": (0, 0), "text": (5, 5)})
+
+
+class Even(AbstractRelevance):
+    def __call__(self, frames: Frames, tokens: VisualTokens, question: Question) -> torch.Tensor:
+        return torch.zeros(tokens.frames)
+
+
+class Whole(AbstractBudget):
+    def __call__(self, relevance: torch.Tensor, tokens: VisualTokens) -> Budget:
+        return Budget(tokens.per_frame, 1.0)
+
+
+class Never(AbstractBudget):
+    def __call__(self, relevance: torch.Tensor, tokens: VisualTokens) -> Budget:
+        raise ValueError("retention_ratio must be in [0.3, 1], got 0.2")
+
+
+class Keep(AbstractPruner):
+    def __init__(self, *cues: str) -> None:
+        self.cues = frozenset(cues)  # type: ignore[misc]
+
+    def __call__(self, tokens: VisualTokens, budget: Budget) -> Selection:
+        return Selection(torch.arange(len(tokens)))
+
+
+class World:
+    """Stages that several runs share, and their folders."""
+
+    def __init__(self, root: Path, *asked: tuple[str, str]) -> None:
+        self.root, self.benchmark, self.frames, self.model = root, Benchmark(*asked), Files(), Model()
+
+    def run(self, *names: str, budget: AbstractBudget | None = None, threshold: float = 1.0, attempts: int = 2) -> None:
+        Runner(threshold, attempts, "auto", 30)(self.cells(*names, budget=budget or Whole()))
+
+    def cells(self, *names: str, budget: AbstractBudget) -> list[Cell]:
+        choices = {"method": "toy", "backbone": "toy", "benchmark": "toy"}
+        return [
+            Cell(
+                Row(name, name, self.root / name, choices, (), {"retention_ratio": 1.0}),
+                Pipeline(self.benchmark, self.frames, self.model, NoScout(), Even(), budget, Keep(*name.split("+"))),
+            )
+            for name in names
+        ]
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.root / name / "predictions.jsonl").read_text().splitlines()]
+
+    def told(self, name: str) -> dict[str, Any]:
+        return json.loads((self.root / name / "summary.json").read_text())
+
+
+def test_every_failure_is_told_and_none_is_scored(tmp_path: Path) -> None:
+    world = World(tmp_path, ("film", "B"), ("broken", "B"), ("film", "fails"), ("broken", "A"), ("film", "A"))
+    world.run("tower_states")
+    rows = world.rows("tower_states")
+    assert [row["question_id"] for row in rows] == ["0", "1", "2", "3", "4"]  # the benchmark's order
+    assert [row["outcome"] for row in rows] == ["correct", "load_error", "model_error", "load_error", "wrong"]
+    assert [row["score"] for row in rows] == [1.0, None, None, None, 0.0]
+    assert [row["choice"] for row in rows] == ["B", None, None, None, "A"]
+    assert rows[1]["text"] == "LoadError: broken: the answer is B"
+    assert rows[2]["text"] == "RuntimeError: the answer is B"
+    told = world.told("tower_states")
+    assert (told["questions"], told["accuracy"], told["errors"], told["valid"]) == (5, 20.0, 3, True)
+    assert told["groups"]["kind"]["B"] == {"questions": 2, "accuracy": 50.0}
+    assert [(row["question_id"], row["message"]) for row in told["failures"]] == [
+        (str(place), rows[place]["text"]) for place in (1, 2, 3)
+    ]
+    assert told["tokens"] == {"mean_over_layers": 3.0, "at_decode": 2.0, "per_layer": [4.0, 2.0]}
+    log = (tmp_path / "tower_states" / "predictions.0.jsonl").read_text()
+    assert log.count("\n") == 5
+
+
+def test_a_video_is_read_once_for_all(tmp_path: Path) -> None:
+    world = World(tmp_path, ("film", "A"), ("other", "A"), ("film", "B"), ("third", "B"))
+    world.run("tower_states", "probe_attention")
+    assert world.frames.read == ["film", "other", "third"]
+    assert world.frames.ahead == ["other", "third"]
+    assert world.model.encoded == [frozenset({"tower_states", "probe_attention"})] * 3
+    assert world.model.loads == 1
+    assert len(world.model.said) == 2 * 4
+    for name in ("tower_states", "probe_attention"):
+        decoded = ["decode_video" in row["timings_ms"] for row in world.rows(name)]
+        assert decoded == [True, True, False, True]  # with the first question of each video
+        assert all("decode" in row["timings_ms"] for row in world.rows(name))
+
+
+def test_other_frames_are_other_frames(tmp_path: Path) -> None:
+    """Runs whose stages differ share nothing."""
+    one, two = World(tmp_path / "one", ("film", "A")), World(tmp_path / "two", ("film", "A"))
+    Runner(1.0, 1, "auto", 30)(one.cells("tower_states", budget=Whole()) + two.cells("tower_states", budget=Whole()))
+    assert one.frames.read == two.frames.read == ["film"]
+    assert one.rows("tower_states")[0]["outcome"] == two.rows("tower_states")[0]["outcome"] == "wrong"
+
+
+def test_errors_are_tried_again_and_answers_are_not(tmp_path: Path) -> None:
+    world = World(tmp_path, ("film", "A"), ("film", "fails once"), ("film", "fails"))
+    world.run("tower_states")
+    assert [row["outcome"] for row in world.rows("tower_states")] == ["wrong", "correct", "model_error"]
+    assert world.model.said == ["A", "fails once", "fails once", "fails", "fails"]
+    world.run("tower_states", attempts=1)
+    assert world.model.said[5:] == ["fails"]
+    assert [row["outcome"] for row in world.rows("tower_states")] == ["wrong", "correct", "model_error"]
+
+
+def test_a_refusal_stands(tmp_path: Path) -> None:
+    world = World(tmp_path, ("film", "A"))
+    world.run("tower_states", budget=Never(), threshold=0.0)
+    (row,) = world.rows("tower_states")
+    assert (row["outcome"], row["score"]) == ("refused", None)
+    assert row["text"] == "Refused: retention_ratio must be in [0.3, 1], got 0.2"
+    world.run("tower_states", budget=Never(), threshold=0.0)
+    assert len(world.frames.read) == 1
+
+
+def test_too_many_errors_end_the_command(tmp_path: Path) -> None:
+    world = World(tmp_path, *[("film", "A")] * 18, ("broken", "A"), ("film", "fails"))
+    world.run("tower_states", threshold=0.1)
+    assert world.told("tower_states")["valid"]
+    with pytest.raises(CommandError, match=r"1 load_error, 1 model_error of 20 .*=0.09 allows; first: 18, 19;"):
+        world.run("tower_states", threshold=0.09)
+    assert not world.told("tower_states")["valid"]
+
+
+def test_an_interrupt_goes_through_and_the_next_run_resumes(tmp_path: Path) -> None:
+    asked = [("film", "A"), ("film", "B"), ("other", "stops"), ("other", "A")]
+    world = World(tmp_path / "halted", *asked)
+    with pytest.raises(KeyboardInterrupt):
+        world.run("tower_states")
+    assert not (tmp_path / "halted" / "tower_states" / "predictions.jsonl").exists()
+    world.run("tower_states")
+    assert world.model.said == ["A", "B", "stops", "stops", "A"]
+    whole = World(tmp_path / "whole", *asked)
+    whole.model.said.append("stops")  # once is over
+    whole.run("tower_states")
+    assert untimed(world.rows("tower_states")) == untimed(whole.rows("tower_states"))
+
+
+def test_a_finished_run_is_only_read(tmp_path: Path) -> None:
+    world = World(tmp_path, ("film", "A"))
+    world.run("tower_states")
+    before = world.rows("tower_states")
+    world.run("tower_states")
+    assert world.frames.read == ["film"]
+    assert world.model.loads == 1
+    assert world.rows("tower_states") == before
+
+
+def test_ids_must_differ(tmp_path: Path) -> None:
+    world = World(tmp_path, ("film", "A"), ("film", "B"))
+    world.benchmark.asked[1] = world.benchmark.asked[0]
+    with pytest.raises(CommandError, match="two questions have the same id"):
+        world.run("tower_states")
+
+
+def test_bad_settings_are_refused() -> None:
+    for bad in ({"error_threshold": 1.5}, {"attempts": 0}, {"accelerator": "tpu"}, {"log_every": -1}):
+        settings = {"error_threshold": 0.05, "attempts": 2, "accelerator": "auto", "log_every": 30} | bad
+        with pytest.raises(ValueError, match=f"runner.{next(iter(bad))} must be"):
+            Runner(**settings)
+
+
+def untimed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "timings_ms"} for row in rows]
