@@ -29,10 +29,6 @@ def assemble(rows: Sequence[Row]) -> list[Cell]:
     made: dict[str, Any] = {}
     cells = []
     for row in rows:
-        if row.choices["budget"] == "full" and row.choices["pruner"] != "none":
-            log.warning(
-                "%s: budget=full keeps every token, so the pruner is never called; add budget=uniform", row.name
-            )
         stages = {}
         for stage in STAGES:
             key = json.dumps(row.config[stage], sort_keys=True)

@@ -114,8 +114,8 @@ def _parse(overrides: Sequence[str]) -> list[Any]:
     return OverridesParser.create().parse_overrides(list(overrides))
 
 
-def _plain(value: Any) -> Any:
-    return OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig | ListConfig) else value
+def _plain(value: Any, resolve: bool = True) -> Any:
+    return OmegaConf.to_container(value, resolve=resolve) if isinstance(value, DictConfig | ListConfig) else value
 
 
 # -- resolvers -----------------------------------------------------------------------------------------------------
@@ -128,13 +128,17 @@ def register() -> None:
 
 
 def name(*, _root_: DictConfig) -> str:
-    """The method; with `+group=option` for each of its groups that was chosen otherwise. `compare` for several runs."""
+    """The method, or without one the pruner; with `+group=option` for each group chosen otherwise than it does (without
+    a method: than conf/eval.yaml does). `compare` for several runs."""
     if _several(_root_):
         return "compare"
     chosen = _choices(_root_)
-    own = method_choices(chosen["method"])
+    if chosen["method"] is None:
+        base, own = chosen["pruner"], usual_choices() | {"pruner": chosen["pruner"]}
+    else:
+        base, own = chosen["method"], method_choices(chosen["method"])
     replaced = [f"{group}={chosen[group]}" for group in OF_METHOD if chosen[group] != own.get(group, chosen[group])]
-    return _safe("+".join([chosen["method"], *replaced]))
+    return _safe("+".join([base, *replaced]))
 
 
 def run_id(*, _root_: DictConfig) -> str:
@@ -176,6 +180,12 @@ def method_choices(method: str) -> dict[str, str]:
     """The option of each group that conf/method/<method>.yaml chooses."""
     defaults = OmegaConf.load(CONF / "method" / f"{method}.yaml").defaults
     return {key.removeprefix("override /"): option for entry in defaults for key, option in entry.items()}
+
+
+def usual_choices() -> dict[str, str]:
+    """The option of each group that conf/eval.yaml chooses."""
+    defaults = _plain(OmegaConf.load(CONF / "eval.yaml").defaults, resolve=False)
+    return {key: option for entry in defaults if entry != "_self_" for key, option in entry.items()}
 
 
 def _choices(root: DictConfig) -> Mapping[str, Any]:

@@ -53,10 +53,17 @@ class Pipeline:
     def __call__(self, question: Question) -> Answer:
         return self.answer(question, *self.watch(question.video, self.cues))
 
-    def watch(self, video: str | VideoRef, cues: frozenset[str]) -> tuple[Frames, VisualTokens]:
-        """What depends on the video alone, and is shared by its questions and by methods (`cues`: of all of them)."""
+    def watch(
+        self, video: str | VideoRef, cues: frozenset[str], following: str | VideoRef | None = None
+    ) -> tuple[Frames, VisualTokens]:
+        """What depends on the video alone, and is shared by its questions and by methods (`cues`: of all of them).
+
+        The `following` video is decoded from now on, while the model works on this one.
+        """
         with self.clock("decode_video"):
             frames = self.frames(video)
+        if following is not None:
+            self.frames.prefetch(following)
         with self.clock("vision"):
             tokens = self.backbone.encode(frames, cues)
         return frames, tokens

@@ -7,6 +7,7 @@ from typing import Any
 
 from kvtp.cell import Cell
 from kvtp.command import CommandError
+from kvtp.metric.flops import llm_prefill
 from kvtp.store import Appender, Store
 from kvtp.summary import summarise
 from kvtp.types import ERRORS, Answer, Frames, Outcome, Prediction, Question, Verdict, VisualTokens
@@ -56,9 +57,12 @@ class Run:
     ) -> Prediction:
         """Append the prediction; `watching` are times [ms] spent on the video before."""
         if isinstance(done, Failure):
-            verdict, text, tokens = Verdict(done.outcome, None), done.message, None
+            verdict, text, tokens, flops = Verdict(done.outcome, None), done.message, None, None
         else:
-            verdict, text, tokens = done[1], done[0].text, done[0].tokens_per_layer
+            answer, verdict = done
+            text, tokens = answer.text, answer.tokens_per_layer
+            rows = [sum(kinds) for kinds in zip(*tokens.values(), strict=True)]
+            flops = {"llm_prefill": llm_prefill(self.pipeline.backbone.shape, rows)}
         prediction = Prediction(
             question_id=question.id,
             method=self.row.name,
@@ -71,7 +75,7 @@ class Run:
             cluster=question.cluster,
             tokens_per_layer=tokens,
             timings_ms={**watching, **self.pipeline.clock.take()},
-            flops=None,
+            flops=flops,
         )
         self.file.append(prediction)
         return prediction

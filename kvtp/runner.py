@@ -2,11 +2,11 @@
 
 import gc
 import logging
-import multiprocessing
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 import torch
@@ -19,7 +19,7 @@ from kvtp.progress import Progress
 from kvtp.ranks import Ranks
 from kvtp.run import Failure, Run
 from kvtp.summary import table
-from kvtp.types import ERRORS, Answer, Outcome, Question, Verdict
+from kvtp.types import ERRORS, Answer, Outcome, Question, Verdict, VideoRef
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -48,9 +48,6 @@ class Runner:
         Where another process runs one of the cells: `wait` for it, or CommandError. CommandError also, at the very end,
         for runs with more errors than the threshold.
         """
-        if multiprocessing.get_start_method(allow_none=True) == "loky":
-            # joblib's workers are started in a way that processes they spawn (to decode videos) do not know
-            multiprocessing.set_start_method("spawn", force=True)
         ranks = Ranks(self.accelerator)
         runs = [Run(cells.pop(0)) for _ in range(len(cells))]
         with ExitStack() as stack:
@@ -84,14 +81,14 @@ class Runner:
                     group[0].pipeline.backbone.load()  # here, that no question's time holds it
                 for run in group:
                     run.write_as(ranks.rank, stack)
-                for place, questions in enumerate(videos):
-                    self._ask_about_video(group, questions, videos[place + 1 : place + 2], progress)
+                for questions, following in zip_longest(videos, videos[1:]):
+                    self._ask_about_video(group, questions, following[0].video if following else None, progress)
                 for run in group:
                     del run.pipeline
                 gc.collect()
 
     def _ask_about_video(
-        self, group: list[Run], questions: list[Question], following: list[list[Question]], progress: Progress
+        self, group: list[Run], questions: list[Question], following: str | VideoRef | None, progress: Progress
     ) -> None:
         """All questions about one video, of all runs that look at it in the same way.
 
@@ -99,10 +96,8 @@ class Runner:
         """
         first = group[0].pipeline
         cues = frozenset[str]().union(*(run.pipeline.cues for run in group))
-        seen = self._try(partial(first.watch, questions[0].video, cues), questions[0].ref.path)
+        seen = self._try(partial(first.watch, questions[0].video, cues, following), questions[0].ref.path)
         watching = first.clock.take()
-        for question, *_ in following:
-            first.frames.prefetch(question.video)
         for run in group:
             mine = [question for question in questions if question.id in run.pending]
             for place, question in enumerate(mine):

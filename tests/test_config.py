@@ -63,7 +63,9 @@ def changed(value: Any) -> Any:
         (("method=tome",), "tome"),
         (("method=tome", "retention_ratio=0.1", "frames.count=8"), "tome"),
         (("method=prumerge", "relevance=oracle", "budget=softmax"), "prumerge+relevance=oracle+budget=softmax"),
-        (("pruner=tome",), "none+pruner=tome"),
+        (("pruner=tome",), "tome"),
+        (("pruner=tome", "relevance=oracle"), "tome+relevance=oracle"),
+        (("method=none", "pruner=tome"), "none+pruner=tome"),
         (("method=tome", "pruner=tome", "relevance=uniform"), "tome"),
         (("methods=[none,tome]",), "compare"),
         (("experiment=baselines",), "compare"),
@@ -79,7 +81,9 @@ def test_run_ids_read_well() -> None:
     assert cfg.hydra.run.dir == f"{cfg.paths.outputs}/tome/{cfg.run_id}"
     assert f"{cfg.hydra.sweep.dir}/{cfg.hydra.sweep.subdir}" == cfg.hydra.run.dir
     assert Path(cfg.paths.outputs) == CONF.parent / "outputs"  # whatever the working directory
-    assert re.fullmatch(r"none_tiny_folder_1_[0-9a-f]{8}", composed("retention_ratio=0.1").run_id)
+    assert re.fullmatch(r"none_tiny_folder_1_[0-9a-f]{8}", composed("method=none", "retention_ratio=0.1").run_id)
+    same = composed("pruner=tome", "retention_ratio=0.1").run_id
+    assert same == cfg.run_id, "a method is what it chooses"
     assert composed("experiment=baselines").run_id == "baselines"
     assert re.fullmatch(r"[\w.+=-]+", composed("name='a/b: c'").run_id)
 

@@ -5,7 +5,7 @@ from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import count
-from multiprocessing import get_context
+from multiprocessing import get_context, get_start_method, set_start_method
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,6 +33,9 @@ class _Pool:
     """Processes and the folder they write to; both end with the object, at the latest with the interpreter."""
 
     def __init__(self, workers: int) -> None:
+        if get_start_method(allow_none=True) == "loky":
+            # joblib's workers were started in a way that processes spawned by them do not know
+            set_start_method("spawn", force=True)
         self.processes = ProcessPool(max_workers=workers, context=get_context("spawn"))
         if not self.processes.active:  # it starts them; where that fails no folder is left behind
             raise BrokenProcessPool

@@ -23,8 +23,13 @@ def counted(config, length):
 @pytest.mark.parametrize("length", [1, 17, 300])
 def test_equals_torch_counter(length):
     config = Qwen2Config(
-        hidden_size=64, intermediate_size=160, num_hidden_layers=3, num_attention_heads=8, num_key_value_heads=2, vocab_size=99
-    )  # fmt: skip
+        hidden_size=64,
+        intermediate_size=160,
+        num_hidden_layers=3,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        vocab_size=99,
+    )
     shape = LLMShape(layers=3, width=64, heads=8, kv_heads=2, head_dim=8, ffn=160, vocabulary=99)
     assert llm_prefill(shape, [length] * 3) == counted(config, length)
 
