@@ -1,39 +1,18 @@
 """The commands as a person types them."""
 
 import json
-import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
-from clips import make_clip, make_sound, truncate
-
-COLOURS = ["red", "blue", "green"]
-
-
-def ask(root: Path, videos: list[str], each: int) -> Path:
-    """A question file of `each` questions about every video, in `root`."""
-    rows = [
-        {
-            "id": f"{video}-{place}",
-            "video": video,
-            "question": f"Which colour has number {place}?",
-            "options": COLOURS,
-            "answer": COLOURS[place % 3],
-            "groups": {"parity": str(place % 2)},
-        }
-        for video in videos
-        for place in range(each)
-    ]
-    (root / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return root
+from clips import make_clip, make_sound, spoil, truncate
+from shell import Shell, ask
 
 
 @pytest.fixture(scope="module")
@@ -44,59 +23,6 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in names:
         make_clip(root / "videos" / name, seconds=1)
     return ask(root, names, 20)
-
-
-class Shell:
-    """Runs scripts/eval.py of the project at `root`; runs go to `outputs`."""
-
-    def __init__(self, root: Path, outputs: Path) -> None:
-        self.root, self.outputs = root, outputs
-        self.environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-        self.environment.pop("RANK", None)
-
-    def start(self, *words: str, processes: int = 1) -> subprocess.Popen[str]:
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        command = [sys.executable, *(launcher if processes > 1 else []), str(self.root / "scripts" / "eval.py"), *words]
-        return subprocess.Popen(
-            [*command, *self.fixed(words)],
-            cwd=self.outputs,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def fixed(self, words: tuple[str, ...]) -> list[str]:
-        return [] if "--help" in words else [f"paths.outputs={self.outputs}"]
-
-    def run(self, *words: str, processes: int = 1) -> tuple[int, str]:
-        process = self.start(*words, processes=processes)
-        said, _ = process.communicate(timeout=300)
-        return process.returncode, said
-
-    def killed(self, after: int, *words: str, processes: int = 1) -> int:
-        """Start, and kill -9 all processes once so many predictions are written; how many there were then."""
-        process = self.start(*words, processes=processes)
-        while self.written() < after and process.poll() is None:
-            time.sleep(0.01)
-        parent = psutil.Process(process.pid)
-        for one in [parent, *parent.children(recursive=True)]:  # torchrun's workers have sessions of their own
-            one.kill()
-        process.communicate()
-        return self.written()
-
-    def written(self) -> int:
-        return sum(path.read_bytes().count(b"\n") for path in self.outputs.rglob("predictions.*.jsonl"))
-
-    def folders(self) -> dict[str, Path]:
-        return {path.parent.name: path.parent for path in sorted(self.outputs.rglob("summary.json"))}
-
-    def predictions(self) -> dict[str, list[dict[str, Any]]]:
-        """Of every run, without the times."""
-        rows = {name: (folder / "predictions.jsonl").read_text() for name, folder in self.folders().items()}
-        return {
-            name: [json.loads(line) | {"timings_ms": None} for line in text.splitlines()] for name, text in rows.items()
-        }
 
 
 @pytest.fixture
@@ -222,53 +148,49 @@ def test_broken_files_are_told_and_counted(shell: Shell, tmp_path: Path) -> None
     make_sound(videos / "sound.mp4")
     make_clip(videos / "half.mp4", seconds=1)
     truncate(videos / "half.mp4")
-    broken = ["empty.mp4", "text.mp4", "sound.mp4", "half.mp4", "missing.mp4"]
-    ask(root, [*broken, *names], 2)
+    make_clip(videos / "spoilt.mp4", seconds=1)
+    spoil(videos / "spoilt.mp4", offset=0, length=64)
+    broken = ["empty.mp4", "text.mp4", "sound.mp4", "half.mp4", "spoilt.mp4", "missing.mp4"]
+    make_clip(videos / "one.mp4", seconds=0.2, fps=5)
+    make_clip(videos / "variable.mp4", seconds=1, variable_rate=True)
+    make_clip(videos / "wrong.mp4", seconds=1)
+    (videos / "wrong.mp4").rename(videos / "wrong.txt")
+    ask(root, [*broken, *names, "one.mp4", "variable.mp4", "wrong.txt"], 2)
     words = (f"benchmark.root={root}", "frames.count=3")
 
     status, said = shell.run("-m", "method=tome,random", *words)
     assert status != 0
-    assert "10 load_error of 44 questions" in said
+    assert "12 load_error of 52 questions" in said
     assert "first: empty.mp4-0, empty.mp4-1, text.mp4-0" in said
     assert "Traceback" not in said
     folder, other = (shell.folders()[name] for name in sorted(shell.folders(), reverse=True))  # all jobs were run
     assert other.name.startswith("random")
     told = json.loads((folder / "summary.json").read_text())
-    assert (told["questions"], told["outcomes"]["load_error"], told["valid"]) == (44, 10, False)
-    assert sum(told["outcomes"].values()) == 44
+    assert (told["questions"], told["outcomes"]["load_error"], told["valid"]) == (52, 12, False)
+    assert sum(told["outcomes"].values()) == 52
     assert [row["question_id"].rpartition("-")[0] for row in told["failures"]] == [
         name for name in broken for _ in "12"
     ]
     assert all(row["message"].startswith("LoadError: ") for row in told["failures"])
     assert "Traceback" in (folder / "eval.log").read_text()
+    rows = {row["question_id"]: row for row in shell.predictions()[folder.name]}
+    assert rows["one.mp4-0"]["tokens_per_layer"]["visual"] == [12] * 4  # one frame of 64 tokens at 0.2
+    assert rows["wrong.txt-0"]["tokens_per_layer"]["visual"] == [36] * 4
 
     make_clip(videos / "missing.mp4", seconds=1)
     status, said = shell.run(
         "method=tome", *words, "runner.error_threshold=0.5"
     )  # the same run: thresholds predict nothing
     assert status == 0, said
-    assert "makes 10 of 44 answers" in said
+    assert "makes 12 of 52 answers" in said
     told = json.loads((folder / "summary.json").read_text())
-    assert (told["outcomes"]["load_error"], told["valid"]) == (8, True)
+    assert (told["outcomes"]["load_error"], told["valid"]) == (10, True)
 
 
-PRUNER = '''
-"""Keeps the first tokens of every frame."""
-
-import torch
-
-from kvtp.pruner.base import AbstractPruner
-from kvtp.types import Budget, Selection, VisualTokens
-
-
-class First(AbstractPruner):
-    def __init__(self, positions: str) -> None:
-        self.positions = positions
-
-    def __call__(self, tokens: VisualTokens, budget: Budget) -> Selection:
-        place = torch.arange(len(tokens)) - (tokens.per_frame.cumsum(0) - tokens.per_frame)[tokens.frame]
-        return Selection((place < budget.per_frame[tokens.frame]).nonzero().flatten())
-'''
+def readme_files(project_root: Path) -> dict[str, str]:
+    """The README's code blocks that begin with the path of their file."""
+    blocks = re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", (project_root / "README.md").read_text(), re.DOTALL)
+    return dict(blocks)
 
 
 @pytest.fixture
@@ -283,12 +205,10 @@ def copied(project_root: Path, tmp_path: Path) -> Shell:
     return Shell(root, tmp_path / "outputs")
 
 
-def test_a_pruner_is_two_files(copied: Shell, asked: Path) -> None:
-    """Dropped in, it runs, is swept, is named in the help and put to the contract, with no other edit."""
-    (copied.root / "kvtp" / "pruner" / "first.py").write_text(PRUNER)
-    (copied.root / "conf" / "pruner" / "first.yaml").write_text(
-        "_target_: kvtp.pruner.first.First\npositions: renumber\n"
-    )
+def test_a_pruner_is_two_files(copied: Shell, asked: Path, project_root: Path) -> None:
+    """The README's: dropped in, it runs, is swept, named in the help and put to the contract, with no other edit."""
+    for path, code in readme_files(project_root).items():
+        (copied.root / path).write_text(code)
     contract = subprocess.Popen(
         [
             sys.executable,
@@ -299,7 +219,7 @@ def test_a_pruner_is_two_files(copied: Shell, asked: Path) -> None:
             "tests/test_conf.py",
             "tests/test_pruner.py",
             "-k",
-            "first",
+            "brightest",
         ],
         cwd=copied.root,
         env=copied.environment,
@@ -308,12 +228,12 @@ def test_a_pruner_is_two_files(copied: Shell, asked: Path) -> None:
         text=True,
     )
     words = (f"benchmark.root={asked}", "frames.count=4", "benchmark.limit=4")
-    status, said = copied.run("-m", "pruner=first,none", "retention_ratio=0.25", *words)
+    status, said = copied.run("-m", "pruner=brightest,none", "retention_ratio=0.25", *words)
     assert status == 0, said
     runs = {name.partition("_")[0]: rows for name, rows in copied.predictions().items()}
     kept = {name: rows[0]["tokens_per_layer"]["visual"][-1] for name, rows in runs.items()}
-    assert kept == {"none": 4 * 64, "first": 64}
-    assert "first" in copied.run("--help")[1]
+    assert kept == {"none": 4 * 64, "brightest": 64}
+    assert "brightest" in copied.run("--help")[1]
     told = contract.communicate()[0]
     assert contract.returncode == 0, told
     assert " passed" in told or "[100%]" in told

@@ -129,9 +129,9 @@ def test_frames_do_not_know_each_other(option: str) -> None:
     counts = [(5 * t) % 17 for t in range(20)]
     whole = tokens.keep(pruner(tokens, toy_budget(counts, tokens)))
     for t in (0, 7, 8, 19):
-        rows = slice(16 * t, 16 * t + 16)
-        cues = {name: getattr(tokens.cues, name)[rows] for name in ("probe_attention", "tower_states")}
-        single = toy_tokens([16], (4, 4), features=tokens.features[rows], **cues)
+        rows = torch.arange(16 * t, 16 * t + 16)
+        single = toy_tokens([16], (4, 4), features=tokens.features[rows])
+        single = replace(single, cues=tokens.cues.take(rows))
         alone = single.keep(pruner(single, toy_budget([counts[t]], single)))
         assert torch.equal(alone.row, whole.row[whole.frame == t])
         assert torch.equal(alone.column, whole.column[whole.frame == t])

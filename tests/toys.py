@@ -76,7 +76,7 @@ def toy_tokens(
         original=torch.arange(count),
         layer=layer,
         depth=28,
-        history=(count,) * layer,
+        history=(count,),
         cues=Cues(**{cue.name: cues.get(cue.name, getattr(given, cue.name)) for cue in fields(Cues)}),
     )
 

@@ -1,0 +1,58 @@
+"""The README's commands do what a newcomer expects of them."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from clips import make_clip
+from shell import Shell, ask
+
+
+def commands(project_root: Path) -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", (project_root / "README.md").read_text(), re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def test_eval_commands(project_root: Path, tmp_path: Path) -> None:
+    """Every one, on a folder of two films, answers all its questions; the sweep and the list make the same runs."""
+    root = tmp_path / "my_questions"
+    (root / "videos").mkdir(parents=True)
+    for name in ("kitchen.mp4", "garden.mp4"):
+        make_clip(root / "videos" / name, seconds=1)
+    ask(root, ["kitchen.mp4", "garden.mp4"], 2)
+    lines = commands(project_root)
+    assert len(lines) >= 5
+    runs = []
+    for number, line in enumerate(lines):
+        shell = Shell(project_root, tmp_path / str(number))
+        shell.outputs.mkdir()
+        (shell.outputs / "my_questions").symlink_to(root)
+        program, *words = shlex.split(line)
+        processes = 1
+        if program == "torchrun":
+            assert words.pop(0) == "--nproc-per-node"
+            processes = int(words.pop(0))
+        else:
+            assert program == "python"
+        assert words.pop(0) == "scripts/eval.py"
+        status, said = shell.run(*words, "frames.count=3", processes=processes)
+        assert status == 0, f"{line}\n{said}"
+        runs.append(shell.predictions())
+        for rows in runs[-1].values():
+            assert [row["outcome"] in ("correct", "wrong", "unparsed", "empty") for row in rows] == [True] * 4
+    assert runs[1] == runs[2]
+    assert len(runs[1]) == 7  # `none` is one run at every ratio
+
+
+@pytest.mark.parametrize("what", ["help", "setup", "test", "lint", "clean"])
+def test_make_targets_exist(project_root: Path, what: str) -> None:
+    text = (project_root / "Makefile").read_text()
+    assert re.search(rf"^{what}:.*## \S", text, re.MULTILINE)
+
+
+def test_it_is_a_door(project_root: Path) -> None:
+    text = (project_root / "README.md").read_text()
+    assert len(text.splitlines()) <= 150
+    for path in re.findall(r"^((?:kvtp|conf|scripts|checkpoints|tests)/\S*)", text, re.MULTILINE):
+        assert (project_root / path).exists(), path
