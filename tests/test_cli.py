@@ -70,6 +70,33 @@ def test_wrong_values_are_one_line(shell: Shell, asked: Path) -> None:
         assert commands[words] in said
 
 
+def test_twenty_clips(shell: Shell, tmp_path: Path) -> None:
+    """Real H.264 of several sizes and rates, one portrait, one of variable rate: PruMerge at 0.2 answers them all."""
+    root = tmp_path / "asked"
+    (root / "videos").mkdir(parents=True)
+    sizes = [(128, 96), (130, 98), (320, 180), (640, 360), (96, 160)]
+    names = []
+    for place in range(20):
+        (width, height), fps = sizes[place % 5], (5, 12, 25, 30)[place % 4]
+        names.append(f"{place:02}_{width}x{height}_{fps}.mp4")
+        path = root / "videos" / names[-1]
+        make_clip(path, width=width, height=height, fps=fps, seconds=1.2, gop=5 + place, variable_rate=place == 7)
+    ask(root, names, 2)
+    status, said = shell.run(
+        *("backbone=tiny", "benchmark=folder", f"benchmark.root={root}"), *("method=prumerge", "retention_ratio=0.2")
+    )
+    assert status == 0, said
+    ((name, rows),) = shell.predictions().items()
+    assert [row["question_id"] for row in rows] == [f"{name}-{place}" for name in names for place in range(2)]
+    for row in rows:
+        frames = min(32, round(1.2 * int(row["cluster"].rpartition("_")[2].removesuffix(".mp4"))))
+        assert row["tokens_per_layer"]["visual"] == [12 * frames] * 4  # ⌊0.2 · 64⌋ of each frame
+        assert row["outcome"] in ("correct", "wrong", "unparsed", "empty")
+    told = json.loads((shell.folders()[name] / "summary.json").read_text())
+    assert (told["questions"], told["errors"], told["valid"]) == (40, 0, True)
+    assert 0 <= told["accuracy"] <= 100
+
+
 def test_a_sweep_equals_one_process_equals_single_runs(shell: Shell, asked: Path, tmp_path: Path) -> None:
     common = (f"benchmark.root={asked}", "frames.count=4", "benchmark.limit=25")
     status, said = shell.run("-m", "method=none,random,tome,prumerge", "retention_ratio=0.1,0.2", *common)
