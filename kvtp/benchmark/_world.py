@@ -1,0 +1,184 @@
+"""SparseKV-Shapes: what happens in a video, and what is asked about it. Numbers only; `_paint` draws it.
+
+A video is a row of clips of one second. In a few of them, the events, one object is shown: a coloured shape in one
+corner. No two events of a video share a colour or a shape, so every question has one answer. Everything else is
+background and grey objects, which no question is about. A video is a function of (seed, split, number) and the settings
+alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kvtp.benchmark._letters import letters
+
+COLOURS = {
+    "red": (214, 39, 40),
+    "green": (44, 160, 44),
+    "blue": (31, 80, 220),
+    "yellow": (240, 220, 20),
+    "purple": (160, 40, 200),
+    "white": (250, 250, 250),
+}
+SHAPES = ("circle", "square", "triangle", "cross", "diamond", "ring")
+PLACES = ("top left", "top right", "bottom left", "bottom right")
+KINDS = ("colour", "shape", "place", "after", "last")
+SPLITS = ("train", "val", "test")
+KEY, CONTEXT = 5.0, 3.0  # relevance labels, on SparseKV-QA's scale 0 … 5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The world's knobs. `clips` of one second; `events` of them show an object, the rest is background.
+
+    Fewer events in more clips = sparser key frames. `side` [pixels] of the square picture, a multiple of 16. `grey`
+    objects pass by in every clip.
+    """
+
+    clips: int
+    events: int
+    grey: int
+    fps: int
+    side: int
+
+    def __post_init__(self) -> None:
+        most = min(len(COLOURS), len(SHAPES), (self.clips + 1) // 2)
+        for name, value, low, high in (
+            ("clips", self.clips, 3, 10_000),
+            ("events", self.events, 2, most),
+            ("grey", self.grey, 0, 20),
+            ("fps", self.fps, 1, 60),
+        ):
+            if not low <= value <= high:
+                raise ValueError(f"{name} must be in [{low}, {high}], got {value}")
+        if self.side % 16 or not 64 <= self.side <= 1024:
+            raise ValueError(f"side must be a multiple of 16 in [64, 1024], got {self.side}")
+
+
+@dataclass(frozen=True)
+class Event:
+    """An object shown during one clip. `offset`, `drift` [1/64 of the side, and of the side per second]."""
+
+    clip: int
+    colour: str
+    shape: str
+    place: str
+    offset: tuple[int, int]
+    drift: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        return f"{self.colour} {self.shape}"
+
+
+@dataclass(frozen=True)
+class Film:
+    """One video: its events in order of time, and the seed of its background."""
+
+    name: str
+    events: tuple[Event, ...]
+    background: int
+
+
+def film(settings: Settings, seed: int, split: str, number: int) -> Film:
+    """Video `number` of a split; the same on every machine, whatever was made before it."""
+    rng = _generator(seed, split, number, 0)
+    clips = _apart(rng, settings.clips, settings.events)
+    colours = rng.permutation(list(COLOURS))
+    shapes = rng.permutation(SHAPES)
+    events = [
+        Event(
+            clip=clip,
+            colour=str(colours[nth]),
+            shape=str(shapes[nth]),
+            place=str(rng.choice(PLACES)),
+            offset=(int(rng.integers(-3, 4)), int(rng.integers(-3, 4))),
+            drift=(int(rng.integers(-3, 4)), int(rng.integers(-3, 4))),
+        )
+        for nth, clip in enumerate(clips)
+    ]
+    return Film(f"{split}{number:05d}", tuple(events), int(rng.integers(2**31)))
+
+
+def questions(settings: Settings, seed: int, split: str, number: int) -> list[dict[str, Any]]:
+    """One question of each kind about a video, as rows of a question file."""
+    shown = film(settings, seed, split, number)
+    rng = _generator(seed, split, number, 1)
+    rows = []
+    for kind in KINDS:
+        text, answer, others, key, context = _ask(kind, shown.events, rng)
+        options = [answer, *rng.permutation(others)[:3].tolist()]
+        order = rng.permutation(len(options))
+        options = [options[place] for place in order]
+        labels = [0.0] * settings.clips
+        for clip in context:
+            labels[clip] = CONTEXT
+        for clip in key:
+            labels[clip] = KEY
+        rows.append(
+            {
+                "id": f"{shown.name}-{kind}",
+                "video": f"{shown.name}.mp4",
+                "question": text,
+                "options": options,
+                "answer": letters(options)[options.index(answer)],
+                "split": split,
+                "groups": {"kind": kind},
+                "cluster": shown.name,
+                "relevance": labels,
+            }
+        )
+    return rows
+
+
+def caption(shown: Film) -> str:
+    """All events in order: what a captioner of the video should say."""
+    return ", ".join(f"{event.name} {event.place}" for event in shown.events)
+
+
+def _ask(
+    kind: str, events: Sequence[Event], rng: np.random.Generator
+) -> tuple[str, str, list[str], list[int], list[int]]:
+    """Question, answer, wrong options to draw from, key clips, context clips."""
+    event = events[int(rng.integers(len(events)))]
+    if kind == "colour":
+        return f"What colour is the {event.shape}?", event.colour, _but(COLOURS, event.colour), [event.clip], []
+    if kind == "shape":
+        return f"What shape is the {event.colour} object?", event.shape, _but(SHAPES, event.shape), [event.clip], []
+    if kind == "place":
+        return f"Where is the {event.name}?", event.place, _but(PLACES, event.place), [event.clip], []
+    if kind == "last":
+        wrong = [other.name for other in events[:-1]] + _absent(events, rng)
+        clips = [other.clip for other in events[:-1]]
+        return "Which object comes last?", events[-1].name, wrong, [events[-1].clip], clips
+    nth = int(rng.integers(len(events) - 1))
+    before, after = events[nth], events[nth + 1]
+    wrong = [other.name for other in events if other not in (before, after)] + _absent(events, rng)
+    return f"What comes right after the {before.name}?", after.name, wrong, [after.clip], [before.clip]
+
+
+def _but(values: Sequence[str] | dict[str, Any], one: str) -> list[str]:
+    return [value for value in values if value != one]
+
+
+def _absent(events: Sequence[Event], rng: np.random.Generator) -> list[str]:
+    """Objects that the video does not show, of colours and shapes that it does not show, each used once.
+
+    So the options of a question share nothing with each other, nor with what it names: a model that knows that no two
+    events share a colour or a shape can still rule out none of them without looking.
+    """
+    colours = [colour for colour in rng.permutation(list(COLOURS)) if colour not in {event.colour for event in events}]
+    shapes = [shape for shape in rng.permutation(SHAPES) if shape not in {event.shape for event in events}]
+    return [f"{colour} {shape}" for colour, shape in zip(colours, shapes, strict=True)]
+
+
+def _apart(rng: np.random.Generator, clips: int, events: int) -> list[int]:
+    """Clips of the events, ascending, no two adjacent, all such choices equally likely."""
+    picked = np.sort(rng.choice(clips - events + 1, events, replace=False))
+    return (picked + np.arange(events)).tolist()
+
+
+def _generator(seed: int, split: str, number: int, part: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, SPLITS.index(split), number, part])))

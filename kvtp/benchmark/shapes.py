@@ -1,0 +1,97 @@
+"""SparseKV-Shapes: a small world of real videos in which few clips matter, with the truth about which."""
+
+import hashlib
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+
+from filelock import FileLock
+from tqdm import tqdm
+
+from kvtp.benchmark._paint import write_film
+from kvtp.benchmark._world import SPLITS, Settings, film, questions
+from kvtp.benchmark.folder import Folder
+from kvtp.errors import check_choice, check_range
+
+
+class Shapes(Folder):
+    """Multiple-choice questions (colour, shape, place, what comes after, what comes last) about videos of `clips`
+    seconds, `events` of which show a coloured shape; the rest is moving background with `grey` objects.
+
+    Made once under `root` and kept; a run that was stopped is gone on with. `seed` and the settings decide every
+    picture and every word. `train`, `val`, `test`: videos per split, five questions each; no video is in two splits.
+    `workers` processes paint. Relevance labels per clip: 5 where the answer is seen, 3 where the question's other
+    objects are, else 0.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        split: str,
+        limit: int | None,
+        seed: int,
+        clips: int,
+        events: int,
+        grey: int,
+        fps: int,
+        side: int,
+        train: int,
+        val: int,
+        test: int,
+        workers: int,
+    ) -> None:
+        check_choice("benchmark.split", split, SPLITS)
+        check_range("benchmark.workers", workers, 1)
+        settings = Settings(clips=clips, events=events, grey=grey, fps=fps, side=side)
+        videos = {"train": train, "val": val, "test": test}[split]
+        check_range(f"benchmark.{split}", videos, 1)
+        world = Path(root) / _name(settings, seed)
+        asked = make(world, settings, seed, split, videos, workers)
+        super().__init__(str(world), asked, split, split, limit)
+
+
+def make(world: Path, settings: Settings, seed: int, split: str, videos: int, workers: int) -> str:
+    """Write what is missing of a split's videos and its question file; the name of that file.
+
+    Processes that want the same split wait for the one that makes it.
+    """
+    folder = world / split
+    folder.mkdir(parents=True, exist_ok=True)
+    asked = f"{split}_{videos}.jsonl"
+    with FileLock(world / f".{split}.lock"):
+        missing = [number for number in range(videos) if not _path(folder, settings, seed, split, number).exists()]
+        if missing:
+            _write(folder, settings, seed, split, missing, workers)
+        rows = [row for number in range(videos) for row in questions(settings, seed, split, number)]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        if not (world / asked).exists() or (world / asked).read_text() != text:
+            new = world / f"{asked}.new"
+            new.write_text(text)
+            new.replace(world / asked)
+    return asked
+
+
+def _write(folder: Path, settings: Settings, seed: int, split: str, missing: list[int], workers: int) -> None:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        jobs = (pool.submit(_write_one, folder, settings, seed, split, number) for number in missing)
+        for job in tqdm(list(jobs), desc=f"painting {split} videos", unit="video", disable=None):
+            job.result()
+
+
+def _write_one(folder: Path, settings: Settings, seed: int, split: str, number: int) -> None:
+    path = _path(folder, settings, seed, split, number)
+    new = path.with_suffix(f".{os.getpid()}.new")  # whole, or not there: a kill leaves no half film
+    write_film(new, film(settings, seed, split, number), settings)
+    new.replace(path)
+
+
+def _path(folder: Path, settings: Settings, seed: int, split: str, number: int) -> Path:
+    return folder / f"{film(settings, seed, split, number).name}.mp4"
+
+
+def _name(settings: Settings, seed: int) -> str:
+    told = "_".join(f"{key}{value}" for key, value in asdict(settings).items())
+    return f"{told}_seed{seed}_{hashlib.sha256(Path(__file__).with_name('_paint.py').read_bytes()).hexdigest()[:8]}"
