@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-setup: $(STAMP) ## Make .venv with all that demo and test need
+setup: $(STAMP) ## Make .venv with all that the tests need
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -23,6 +23,6 @@ test: setup ## Run the tests on the CPU
 lint: setup ## Style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-clean: ## Remove caches and runs; .venv stays
-	rm -rf outputs/* multirun .pytest_cache .ruff_cache .mypy_cache
+clean: ## Remove caches; .venv and outputs stay
+	rm -rf .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +

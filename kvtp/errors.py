@@ -4,6 +4,10 @@ from collections.abc import Collection
 from difflib import get_close_matches
 
 
+class Refused(ValueError):
+    """The method is not defined for this question or budget; the message names the range."""
+
+
 class LoadError(Exception):
     """A video that cannot be read. It costs its own questions only."""
 
@@ -23,11 +27,21 @@ def check_choice(name: str, value: object, allowed: Collection[object]) -> None:
 
 def check_ratio(value: float) -> None:
     """Raise ValueError unless `value` can be a retention ratio."""
-    if not 0 < value <= 1:
-        raise ValueError(f"retention_ratio must be in (0, 1], got {value}; it is the fraction of tokens kept")
+    if not _number(value) or not 0 < value <= 1:
+        raise ValueError(f"retention_ratio must be in (0, 1], got {value!r}; it is the fraction of tokens kept")
 
 
 def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
-    """Raise ValueError unless low ≤ value ≤ high."""
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be in [{low}, {high}], got {value}")
+    """Raise ValueError unless `value` is a number with low ≤ value ≤ high."""
+    if not _number(value) or not low <= value <= high:
+        raise ValueError(f"{name} must be in [{low}, {high}], got {value!r}")
+
+
+def check_whole(name: str, value: int, low: int, high: float = float("inf")) -> None:
+    """Raise ValueError unless `value` is a whole number with low ≤ value ≤ high."""
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ValueError(f"{name} must be a whole number in [{low}, {high}], got {value!r}")
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

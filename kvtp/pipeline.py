@@ -11,16 +11,13 @@ from kvtp.backbone._state import Prefill
 from kvtp.backbone.base import AbstractBackbone
 from kvtp.benchmark.base import AbstractBenchmark
 from kvtp.budget.base import AbstractBudget
+from kvtp.errors import Refused
 from kvtp.frames.base import AbstractFrames
 from kvtp.metric.latency import Stopwatch
 from kvtp.pruner.base import AbstractPruner
 from kvtp.relevance.base import AbstractRelevance
 from kvtp.scout.base import AbstractScout
 from kvtp.types import Answer, Budget, Frames, Question, VideoRef, VisualTokens
-
-
-class Refused(ValueError):
-    """The method is not defined for this question or budget; the message names the range."""
 
 
 @dataclass
@@ -37,6 +34,12 @@ class Pipeline:
     clock: Stopwatch = field(default_factory=Stopwatch)
 
     def __post_init__(self) -> None:
+        for attribute in ("cache", "tower"):
+            if getattr(self.pruner, attribute) is not None:
+                raise ValueError(
+                    f"{type(self.pruner).__name__} sets {attribute}, which {type(self.backbone).__name__} does not "
+                    "run; choose another method or backbone"
+                )
         given = self.backbone.supplies | self.scout.supplies
         for stage in (self.scout, self.relevance, self.budget, self.pruner):
             if missing := stage.cues - given:
@@ -54,16 +57,16 @@ class Pipeline:
         return self.answer(question, *self.watch(question.video, self.cues))
 
     def watch(
-        self, video: str | VideoRef, cues: frozenset[str], following: str | VideoRef | None = None
+        self, video: str | VideoRef, cues: frozenset[str], following: Sequence[str | VideoRef] = ()
     ) -> tuple[Frames, VisualTokens]:
         """What depends on the video alone, and is shared by its questions and by methods (`cues`: of all of them).
 
-        The `following` video is decoded from now on, while the model works on this one.
+        The `following` videos are decoded from now on, while the model works on this one.
         """
         with self.clock("decode_video"):
             frames = self.frames(video)
-        if following is not None:
-            self.frames.prefetch(following)
+        for later in following:
+            self.frames.prefetch(later)
         with self.clock("vision"):
             tokens = self.backbone.encode(frames, cues)
         return frames, tokens
@@ -72,14 +75,16 @@ class Pipeline:
         """What depends on the question and on the method."""
         self.pruner.question_id = question.id
         prompt = self.benchmark.prompt(question, frames)
-        tokens = self.backbone.ask(tokens, prompt)
+        with self.clock("embed"):
+            tokens = self.backbone.ask(tokens, prompt)
         with self.clock("scout"):
             tokens = self.scout(frames, question, tokens)
         with self.clock("relevance"), refusing():
             relevance = self.relevance(frames, tokens, question)
         with self.clock("prune"), refusing():
             budget = self.granted(relevance, tokens)
-        state = self.backbone.embed(tokens, prompt)
+        with self.clock("embed"):
+            state = self.backbone.embed(tokens, prompt)
         for layer in self.layers(budget):
             with self.clock("prefill"):
                 state = self.backbone.prefill(state, layer, self.pruner.site)
@@ -117,5 +122,7 @@ def refusing() -> Iterator[None]:
     """A stage's ValueError says that the method is not defined here."""
     try:
         yield
+    except Refused:
+        raise
     except ValueError as error:
         raise Refused(str(error)) from error

@@ -219,6 +219,7 @@ class Answer:
 
     text: str
     tokens_per_layer: Mapping[str, tuple[int, ...]]  # visual, newline, text: rows entering each LLM layer at prefill
+    mlp_rows: tuple[int, ...]  # rows entering each layer's MLP: fewer where a pruner acts between it and the attention
     likelihoods: Mapping[str, float] | None = None
 
 
@@ -247,3 +248,5 @@ class Prediction:
     tokens_per_layer: Mapping[str, tuple[int, ...]] | None
     timings_ms: Mapping[str, float]
     flops: Mapping[str, float] | None = None
+    reader: str | None = None  # that decoded the video
+    likelihoods: Mapping[str, float] | None = None

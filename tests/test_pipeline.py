@@ -149,6 +149,26 @@ def test_a_cue_that_nobody_gives_is_refused_before_weights_load(tiny, line):
     assert "model" not in untouched.__dict__
 
 
+@pytest.mark.parametrize("attribute", ["cache", "tower"])
+def test_what_the_engine_does_not_run_is_refused(line, attribute):
+    with pytest.raises(ValueError, match=f"Recorder sets {attribute}, which LlavaOnevision does not run"):
+        line(Recorder(**{attribute: object()}), FIFTH)
+
+
+def test_likelihoods_of_an_open_question_are_refused(tiny, line):
+    with pytest.raises(Refused, match="needs a question with options"):
+        line(Recorder(), FIFTH, backbone=tiny(answer="likelihood"))(QUESTION)
+
+
+def test_rows_of_the_mlp(line):
+    """A cut between attention and MLP: the MLP of that layer has fewer rows than its attention."""
+    answer = line(Recorder((1,), site="attention"), FIFTH)(QUESTION)
+    attention = [sum(kinds) for kinds in zip(*answer.tokens_per_layer.values(), strict=True)]
+    dropped = 256 - 52
+    assert attention == [attention[0]] * 2 + [attention[0] - dropped] * 2
+    assert answer.mlp_rows == (attention[0], *[attention[0] - dropped] * 3)
+
+
 def test_a_scout_may_give_the_cue(line):
     class NeedsScout(Recorder):
         cues = frozenset({"scout"})
@@ -170,6 +190,6 @@ def test_the_clock_names_every_part(line):
     pipeline = line(Recorder(), FIFTH)
     pipeline(QUESTION)
     taken = pipeline.clock.take()
-    assert set(taken) == {"decode_video", "vision", "scout", "relevance", "prune", "prefill", "decode"}
+    assert set(taken) == {"decode_video", "vision", "scout", "relevance", "embed", "prune", "prefill", "decode"}
     assert min(taken.values()) >= 0
     assert pipeline.clock.take() == {}

@@ -38,17 +38,26 @@ class Decoder:
                 f"site=attention, got {upto} with site={site}"
             )
         hidden, layer, half = state.hidden[None], state.layer, state.half
-        counts, starts = list(state.counts), list(state.starts)
+        counts, starts, mlp_rows = list(state.counts), list(state.starts), list(state.mlp_rows)
         rotary = self.model.rotary_emb(hidden, state.position.unsqueeze(-2))
         while (layer, half) != (upto, site == "attention"):
             if half:
+                mlp_rows.append(len(state))
                 hidden, layer = self._feed(layer, hidden), layer + 1
             else:
                 hidden = self._attend(layer, hidden, rotary, state.cache)
                 counts.append(state.count)
                 starts.append(state.next_position)
             half = not half
-        return replace(state, hidden=hidden[0], layer=layer, half=half, counts=tuple(counts), starts=tuple(starts))
+        return replace(
+            state,
+            hidden=hidden[0],
+            layer=layer,
+            half=half,
+            counts=tuple(counts),
+            starts=tuple(starts),
+            mlp_rows=tuple(mlp_rows),
+        )
 
     def logits(self, state: Prefill) -> Float[Tensor, " V"]:
         """Of the token after the prompt, in fp32. The state must have run through all layers."""

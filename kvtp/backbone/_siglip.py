@@ -48,16 +48,20 @@ class Tower:
             normed = self.layers[-1].layer_norm1(hidden)
             keys = attention.k_proj(normed)
             found["tower_keys_full"] = keys
-            found["tower_keys"] = keys.unflatten(-1, (attention.num_heads, -1)).mean(-2)
+            if "tower_keys" in cues:
+                found["tower_keys"] = keys.unflatten(-1, (attention.num_heads, -1)).mean(-2)
             if "received_attention" in cues:
                 found["received_attention"] = received_attention(attention.q_proj(normed), keys, attention.num_heads)
-        read = states if self.head is None else self.head.post_layernorm(states)
-        found["tower_states"] = read
-        if self.head is not None and cues & {"probe_attention", "frame_feature"}:
-            pooling = self.head.head
-            probe = pooling.probe.expand(len(read), -1, -1)
-            found["probe_attention"] = pooling.attention(probe, read, read, need_weights=True)[1][:, 0]
-            found["frame_feature"] = pooling(read)
+        if cues & {"tower_states", "probe_attention", "frame_feature"}:
+            read = states if self.head is None else self.head.post_layernorm(states)
+            found["tower_states"] = read
+            if self.head is not None and cues & {"probe_attention", "frame_feature"}:
+                pooling = self.head.head
+                probe = pooling.probe.expand(len(read), -1, -1)
+                pooled, weights = pooling.attention(probe, read, read, need_weights="probe_attention" in cues)
+                if weights is not None:
+                    found["probe_attention"] = weights[:, 0]
+                found["frame_feature"] = (pooled + pooling.mlp(pooling.layernorm(pooled)))[:, 0]
         return states, {name: cue for name, cue in found.items() if name in cues}
 
 

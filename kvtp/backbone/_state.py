@@ -45,13 +45,14 @@ class Prefill:
     after: int
     tokens: VisualTokens  # everything about them but their features, which are rows of `hidden`
     visual_at: Int64[Tensor, " K"]  # their rows
-    newline_at: Int64[Tensor, " keys"]  # row of the newline that closes each key; −1 = none
+    newline_at: Int64[Tensor, " keys"]  # row of the newline that closes each key, −1 = none; the last entry is spare
     newline: str
     cache: DynamicCache
     layer: int = 0
     half: bool = False
     starts: tuple[int, ...] = ()  # next_position of every layer run
-    counts: tuple[tuple[int, int, int], ...] = ()  # visual, newline, text rows entering every layer run
+    counts: tuple[tuple[int, int, int], ...] = ()  # visual, newline, text rows entering every attention run
+    mlp_rows: tuple[int, ...] = ()  # rows entering every MLP run
 
     @classmethod
     def lay_out(
@@ -65,15 +66,14 @@ class Prefill:
     ) -> "Prefill":
         """The whole sequence at layer 0, positions 0 … S−1."""
         key = newline_key(tokens, newline)
-        slot, closes, length = _interleave(key, newline)
-        hidden = before.new_empty((len(before) + length + len(after), before.shape[1]))
-        hidden[: len(before)] = before
-        hidden[len(hidden) - len(after) :] = after
-        slot = slot + len(before)
-        hidden[slot] = tokens.features.to(hidden.dtype)
-        hidden[slot[closes] + 1] = newline_feature.to(hidden.dtype)
-        newline_at = torch.full((tokens.frames * tokens.grid[0],), -1, device=hidden.device)
-        newline_at[key[closes]] = slot[closes] + 1
+        slot, newline_slot, length = _interleave(key, newline)
+        middle = torch.cat([newline_feature.to(before.dtype)[None], tokens.features.to(before.dtype)])
+        content = torch.zeros(length + 1, dtype=torch.int64, device=slot.device)  # 0 = the newline; the last is spare
+        content[slot] = torch.arange(1, len(slot) + 1, device=slot.device)
+        hidden = torch.cat([before, middle[content[:length]], after])
+        slot, newline_slot = slot + len(before), newline_slot + len(before)
+        newline_at = torch.full((tokens.frames * tokens.grid[0] + 1,), -1, device=slot.device)
+        newline_at[torch.where(newline_slot < length + len(before), key, -1)] = newline_slot
         position = torch.arange(len(hidden), device=hidden.device)
         tokens = replace(tokens, features=_no_features(hidden, slot), position=position[slot], history=(len(slot),))
         return cls(
@@ -112,28 +112,30 @@ class Prefill:
     def keep(self, selection: Selection, renumber: bool, compress_cache: bool) -> "Prefill":
         """The sequence with the selected tokens and the newlines they still need; one rule before and inside the LLM.
 
-        `renumber`: positions become 0 … S'−1, else every row keeps its own. `compress_cache`: the layers already run
-        forget the dropped rows; this changes the cache in place, so the old state must not be used again.
+        `renumber`: positions become 0 … S'−1, else (and always with three axes, M-RoPE) every row keeps its own.
+        `compress_cache`: the layers whose attention has run forget the dropped rows; this changes the cache in place,
+        so the old state must not be used again.
         """
         source = selection.source
         tokens = self.tokens.keep(replace(selection, features=None))
         key = newline_key(tokens, self.newline)
-        slot, closes, length = _interleave(key, self.newline)
-        middle = torch.empty(length, dtype=torch.int64, device=self.hidden.device)
+        slot, newline_slot, length = _interleave(key, self.newline)
+        middle = torch.empty(length + 1, dtype=torch.int64, device=self.hidden.device)  # the last place is spare
+        middle[newline_slot] = self.newline_at[key]
         middle[slot] = self.visual_at[source]
-        middle[slot[closes] + 1] = self.newline_at[key[closes]]
         everything = torch.arange(len(self), device=self.hidden.device)
-        rows = torch.cat([everything[: self.before], middle, everything[len(self) - self.after :]])
+        rows = torch.cat([everything[: self.before], middle[:length], everything[len(self) - self.after :]])
 
-        visual_at = slot + self.before
+        visual_at, newline_slot = slot + self.before, newline_slot + self.before
         hidden = self.hidden[rows]
         if selection.features is not None:
             hidden[visual_at] = selection.features.to(hidden.dtype)
         newline_at = torch.full_like(self.newline_at, -1)
-        newline_at[key[closes]] = visual_at[closes] + 1
+        newline_at[torch.where(newline_slot < length + self.before, key, -1)] = newline_slot
         if compress_cache:
-            for layer in self.cache.layers[: self.layer]:
+            for layer in self.cache.layers[: self.layer + self.half]:
                 layer.keys, layer.values = layer.keys[:, :, rows], layer.values[:, :, rows]
+        renumber = renumber and self.position.ndim == 1
         return replace(
             self,
             hidden=hidden,
@@ -149,9 +151,17 @@ def _no_features(hidden: Float[Tensor, "S D"], slot: Int64[Tensor, " K"]) -> Flo
     return hidden.new_empty((len(slot), 0))
 
 
-def _interleave(key: Int64[Tensor, " K"], newline: str) -> tuple[Int64[Tensor, " K"], Bool[Tensor, " K"], int]:
-    """Slot of every token once newlines stand among them; whether one follows it; how long the whole is."""
+def _interleave(key: Int64[Tensor, " K"], newline: str) -> tuple[Int64[Tensor, " K"], Int64[Tensor, " K"], int]:
+    """Slot of every token once newlines stand among them; slot of the newline after it; how long the whole is.
+
+    A token that no newline follows names the spare slot past the end, so that shapes do not depend on the data and only
+    the length of `grid` and `frame` layouts has to be waited for.
+    """
     closes = newline_follows(key, newline)
     newlines = torch.cumsum(closes, 0)
     slot = torch.arange(len(key), device=key.device) + newlines - closes.long()
-    return slot, closes, len(key) + (int(newlines[-1]) if len(key) else 0)
+    if newline in ("none", "one_token") or not len(key):
+        length = len(key) + (newline == "one_token" and len(key) > 0)
+    else:
+        length = len(key) + int(newlines[-1])
+    return slot, torch.where(closes, slot + 1, length), length

@@ -35,6 +35,11 @@ class AbstractBackbone(ABC):
     def supplies(self) -> frozenset[str]:
         """The cues that this checkpoint can give."""
 
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """Changes when the weights do: predictions of different weights must not be mixed."""
+
     @abstractmethod
     def load(self) -> None:
         """Load the weights now (idempotent)."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -18,13 +19,15 @@ from transformers import (
     SiglipVisionModel,
 )
 from transformers.utils import cached_file
+from transformers.utils.logging import disable_progress_bar
 
 from kvtp.backbone._decoder import Decoder, Pick, greedy, sampler
+from kvtp.backbone._identity import fingerprint
 from kvtp.backbone._pool import POOLS, pool_patches, pooled_side
 from kvtp.backbone._siglip import Tower, bare, preprocess
 from kvtp.backbone._state import NEWLINES, Prefill
 from kvtp.backbone.base import AbstractBackbone, LLMShape, Site
-from kvtp.errors import check_choice, check_range
+from kvtp.errors import Refused, check_choice, check_range, check_whole
 from kvtp.types import Answer, Cues, Frames, Prompt, VisualTokens
 
 TOWER = frozenset({"received_attention", "tower_keys", "tower_keys_full", "tower_states"})
@@ -64,10 +67,11 @@ class LlavaOnevision(AbstractBackbone):
         check_choice("backbone.pool", pool, POOLS)
         check_choice("backbone.newline", newline, NEWLINES)
         check_choice("backbone.answer", answer, ("generate", "likelihood"))
-        check_range("backbone.frame_chunk", frame_chunk, 1)
-        check_range("backbone.max_new_tokens", max_new_tokens, 1)
+        check_whole("backbone.frame_chunk", frame_chunk, 1)
+        check_whole("backbone.max_new_tokens", max_new_tokens, 1)
         check_range("backbone.temperature", temperature, 0)
         check_range("backbone.top_p", top_p, 0, 1)
+        check_whole("backbone.seed", seed, 0)
         self.checkpoint, self.revision = checkpoint, revision
         self.head, self.head_revision = head, head_revision
         self.dtype = getattr(torch, dtype)
@@ -113,9 +117,16 @@ class LlavaOnevision(AbstractBackbone):
         own_head = getattr(self.config.vision_config, "vision_use_head", True)
         return TOWER | WORDS | (HEAD if self.head is not None or own_head else frozenset())
 
+    @property
+    def identity(self) -> str:
+        sources = [(self.checkpoint, self.revision), (self.head, self.head_revision)]
+        return "+".join(fingerprint(source, revision) for source, revision in sources if source is not None)
+
     # -- weights ---------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
+        if not sys.stderr.isatty():
+            disable_progress_bar()
         _ = self.model, self.tower, self.tokenizer
 
     @cached_property
@@ -212,16 +223,14 @@ class LlavaOnevision(AbstractBackbone):
         likelihoods = None
         if self.answer == "likelihood":
             if not state.prompt.choices:
-                raise ValueError(
-                    "backbone.answer=likelihood needs a question with options; use backbone.answer=generate"
-                )
+                raise Refused("backbone.answer=likelihood needs a question with options; use backbone.answer=generate")
             likelihoods = {choice: self.decoder.likelihood(state, self._ids(choice)) for choice in state.prompt.choices}
             text = max(likelihoods, key=likelihoods.__getitem__)
         else:
             reply = self.decoder.write(state, self._pick(state.prompt), self.stop, self.max_new_tokens)
             text = self.tokenizer.decode(reply, skip_special_tokens=True)
         visual, newline, words = zip(*state.counts, strict=True)
-        return Answer(text, {"visual": visual, "newline": newline, "text": words}, likelihoods)
+        return Answer(text, {"visual": visual, "newline": newline, "text": words}, state.mlp_rows, likelihoods)
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False).input_ids

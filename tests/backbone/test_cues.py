@@ -1,5 +1,6 @@
 """Cues of the tower against `transformers`' own modules with eager attention; pooling against its micro-examples."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -54,6 +55,38 @@ def test_cue_equals_eager_reference(backbone, frames, reference, cue):
     expected = reference[cue] if cue == "frame_feature" else pooled(reference[cue])
     torch.testing.assert_close(getattr(cues, cue), expected, atol=2e-6, rtol=1e-5)
     assert {name for name in VIDEO if getattr(cues, name) is not None} == {cue}, "only what was asked for"
+
+
+def test_only_what_is_asked_for_is_computed(backbone, frames):
+    """Calls of the pooling attention and of the tower's key projection outside its own layer."""
+    calls = []
+    pooling, keys = backbone.tower.head.head.attention, backbone.tower.layers[-1].self_attn.k_proj
+    hooks = [
+        pooling.register_forward_hook(lambda *_: calls.append("pooling")),
+        keys.register_forward_hook(lambda *_: calls.append("keys")),
+    ]
+    counted = {}
+    for cues in ((), ("probe_attention",), ("frame_feature", "probe_attention"), ("tower_states",), ("tower_keys",)):
+        calls.clear()
+        backbone.encode(frames, frozenset(cues))
+        chunks = 3  # of two frames each
+        counted[cues] = (calls.count("pooling") // chunks, calls.count("keys") // chunks - 1)
+    for hook in hooks:
+        hook.remove()
+    assert list(counted.values()) == [(0, 0), (1, 0), (1, 0), (0, 0), (0, 1)]
+
+
+def test_identity_changes_with_the_weights(tiny, tmp_path):
+    host = tiny()
+    moved = shutil.copytree(host.checkpoint, tmp_path / "tiny")
+    assert tiny(checkpoint=str(moved)).identity == host.identity, "wherever the folder lies"
+    weights = moved / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    assert tiny(checkpoint=str(moved)).identity != host.identity
+    assert tiny(head=None).identity != host.identity
+    assert "model" not in host.__dict__
 
 
 def test_chunks_do_not_change_anything(tiny, frames):

@@ -186,6 +186,15 @@ def test_two_cuts_equal_explicit_mask(backbone, start):
 
 
 @torch.inference_mode()
+def test_compressed_cache_after_an_attention(backbone, start):
+    """The layer whose attention has run forgets the dropped rows, too."""
+    state = backbone.prefill(replace(start, cache=type(start.cache)()), 1, "attention")
+    state = state.keep(Selection(torch.arange(0, 320, 9)), renumber=False, compress_cache=True)
+    state = backbone.prefill(state, 4)
+    assert [layer.keys.shape[-2] for layer in state.cache.layers] == [len(state)] * 4
+
+
+@torch.inference_mode()
 def test_compressed_cache_equals_mask_on_new_tokens_only(backbone, start):
     """LLM-VTP: the prompt saw everything below the cut; written tokens see only kept rows, in every layer."""
     kept = torch.arange(3, len(start.tokens), 7)

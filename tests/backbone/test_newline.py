@@ -112,6 +112,19 @@ def test_expected_newlines_of_random_picks(kept, random_order, ascending):
     assert sum(between(sorted(d)) for d in draws) / 300 == pytest.approx(sorted_order, abs=0.35)
 
 
+@pytest.mark.parametrize("newline", ["grid", "frame", "one_token", "none"])
+def test_cuts_after_cuts(newline):
+    """Cutting twice leaves what cutting once to the same tokens leaves, rows and newlines alike."""
+    tokens, rng = grid_tokens(3, 3, 4), random.Random(1)
+    for _ in range(20):
+        first = sorted(rng.sample(range(36), rng.randint(1, 36)))
+        second = sorted(rng.sample(range(len(first)), rng.randint(0, len(first))))
+        once = cut(sequence(tokens, newline), [first[place] for place in second])
+        twice = cut(cut(sequence(tokens, newline), first), second)
+        assert shown(twice) == shown(once)
+        assert twice.count == once.count
+
+
 def test_positions_keep_or_renumber():
     state = sequence(grid_tokens(1, 2, 2), "grid")  # -1 | 0 1 NL 2 3 NL | -2
     kept = state.keep(Selection(torch.tensor([1, 2])), renumber=False, compress_cache=False)
@@ -126,6 +139,8 @@ def test_positions_keep_or_renumber():
 def test_three_axes_of_positions_are_kept():
     state = sequence(grid_tokens(1, 2, 2), "none")
     state = replace(state, position=torch.stack([state.position, state.position * 10, state.position * 100]))
-    kept = state.keep(Selection(torch.tensor([3])), renumber=False, compress_cache=False)
-    assert kept.position.tolist() == [[0, 4, 5], [0, 40, 50], [0, 400, 500]]
-    assert kept.visual.position.tolist() == [[4], [40], [400]]
+    for renumber in (False, True):  # M-RoPE always keeps
+        kept = state.keep(Selection(torch.tensor([3])), renumber=renumber, compress_cache=False)
+        assert kept.position.tolist() == [[0, 4, 5], [0, 40, 50], [0, 400, 500]]
+        assert kept.visual.position.tolist() == [[4], [40], [400]]
+        assert kept.next_position == state.next_position
