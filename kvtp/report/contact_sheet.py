@@ -1,7 +1,6 @@
 """A page that shows questions as a person would see them: frames in time, relevance labels, options, answer."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
@@ -12,8 +11,8 @@ ACROSS = 16  # frames in a row of pictures
 KEY, CONTEXT, OTHER = "#c1272d", "#e9a23b", "#cccccc"
 
 
-def contact_sheet(path: Path, shown: Sequence[tuple[Question, Frames]]) -> None:
-    """Write one block per question. Frames are framed by the relevance of their clip: red highest, orange above 0."""
+def contact_sheet(shown: Sequence[tuple[Question, Frames]]) -> Figure:
+    """One block per question. Frames are framed by the relevance of their clip: red highest, orange above 0."""
     rows = [-(-len(frames) // ACROSS) for _, frames in shown]
     figure = Figure(figsize=(ACROSS * 0.75, sum(rows) * 0.95 + len(shown) * 0.75), layout="constrained")
     blocks = figure.subfigures(len(shown), 1, squeeze=False, height_ratios=[row + 0.8 for row in rows])[:, 0]
@@ -29,7 +28,7 @@ def contact_sheet(path: Path, shown: Sequence[tuple[Question, Frames]]) -> None:
             cell.set_title(f"{time:.1f} s", fontsize=6, pad=2)
             for side in cell.spines.values():
                 side.set(color=_colour(question, time / frames.duration), linewidth=2)
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 def _title(question: Question) -> str:

@@ -1,0 +1,34 @@
+"""Makes SparseKV-Shapes and shows some of its questions: `python scripts/shapes.py --help`."""
+
+import logging
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from kvtp.command import check_command_line, one_line_errors
+
+log = logging.getLogger("kvtp.shapes")
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="shapes")
+def main(cfg: DictConfig) -> None:
+    with one_line_errors():
+        from kvtp.cell import make
+        from kvtp.metric.sparsity import keyframe_sparsity
+        from kvtp.report.contact_sheet import contact_sheet
+
+        benchmark, frames = make("benchmark", cfg.benchmark), make("frames", cfg.frames)
+        asked = [benchmark[index] for index in range(len(benchmark))]
+        spread = [keyframe_sparsity(question.relevance) for question in asked]
+        log.info("%d questions, keyframe sparsity %.2f on average", len(asked), sum(spread) / len(spread))
+        shown = asked[:: cfg.every][: cfg.questions]
+        picture = Path(cfg.picture)
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        contact_sheet([(question, frames(question.video)) for question in shown]).savefig(picture, dpi=110)
+        log.info("%s shows %d of them", picture, len(shown))
+
+
+if __name__ == "__main__":
+    check_command_line("shapes")
+    main()
