@@ -47,4 +47,5 @@ def make(section: str, config: Mapping[str, Any]) -> Any:
     try:
         return instantiate(config, _convert_="all")
     except HydraException as error:
-        raise CommandError(f"{section}: {error.__cause__ or error}") from error
+        message = str(error.__cause__ or error)
+        raise CommandError(message if message.startswith(f"{section}.") else f"{section}: {message}") from error

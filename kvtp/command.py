@@ -48,35 +48,38 @@ def sweeping() -> bool:
 
 
 @contextmanager
-def composing() -> Iterator[None]:
+def composing(config: str = "eval") -> Iterator[None]:
     """Hydra's compose API, also within a run of Hydra's own."""
     if GlobalHydra.instance().is_initialized():
         yield
     else:
-        with initialize_config_dir(str(CONF), job_name="eval", version_base="1.3"):
+        with initialize_config_dir(str(CONF), job_name=config, version_base="1.3"):
             yield
 
 
-def check_command_line() -> None:
-    """Refuse what cannot be meant; `+experiment=x` is taken as `experiment=x`.
+def check_command_line(config: str = "eval") -> None:
+    """Refuse what cannot be meant; `+experiment=x` is taken as `experiment=x`, and flags may stand among overrides.
 
+    `config`: the name of the script's configuration in conf/.
     Where somebody brings a configuration folder of their own, Hydra's own checks have to do.
     """
     arguments = sys.argv[1:]
     flags = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
-    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith(("-", "~"))]
+    overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]
     if any(flag in OWN_CONFIG for flag in flags) or any("hydra.searchpath" in override for override in overrides):
         return
-    sys.argv[1:] = [_plain_group(argument) for argument in arguments]
-    sweep = any(flag in ("-m", "--multirun") for flag in flags) or "hydra.mode=MULTIRUN" in overrides
-    runs = all(flag in ("-m", "--multirun") for flag in flags)  # and is not only asked to show something
+    sweeps = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    rest = [argument for argument in arguments if argument not in overrides and argument not in sweeps]
+    overrides = [_plain_group(override, config) for override in overrides]
+    sys.argv[1:] = [*sweeps, *overrides, *rest]  # argparse takes the overrides in one piece only
+    sweep = bool(sweeps) or "hydra.mode=MULTIRUN" in overrides
     try:
-        check([_plain_group(override) for override in overrides], sweep=sweep, runs=runs)
+        check(overrides, config, sweep=sweep, runs=len(flags) == len(sweeps))  # a run is not only asked to show things
     except CommandError as error:
         sys.exit(str(error))
 
 
-def check(overrides: Sequence[str], *, sweep: bool = False, runs: bool = True) -> None:
+def check(overrides: Sequence[str], config: str = "eval", *, sweep: bool = False, runs: bool = True) -> None:
     """CommandError for the first group, option, key that there is not, or (if it `runs`) for a value still missing."""
     try:
         parsed = [override for override in OverridesParser.create().parse_overrides(list(overrides)) if _ours(override)]
@@ -88,18 +91,18 @@ def check(overrides: Sequence[str], *, sweep: bool = False, runs: bool = True) -
         if override.is_sweep_override() and not sweep:
             several = f", or {key}s=[…] (one process)" if key in ("method", "retention_ratio") else ""
             raise CommandError(f"{line} is a sweep: add -m (one run after the other){several}")
+        if key.partition(".")[0] not in top_level(config):
+            raise CommandError(f"{line}: there is no group or key {key!r}{nearest(key, top_level(config))}")
         if key in groups():
             choices[key] = _options(override)
-        elif key.partition(".")[0] not in top_level():
-            raise CommandError(f"{line}: there is no group or key {key!r}{nearest(key, top_level())}")
         elif key == "methods" and isinstance(override.value(), list):
             for method in override.value():
                 _check_option("methods", "method", method)
     keys = [override for override in parsed if override.key_or_group not in groups()]
-    for cfg in _composed(choices, {override.key_or_group.partition(".")[0] for override in keys}):
+    for cfg in _composed(config, choices, {override.key_or_group.partition(".")[0] for override in keys}):
         for override in keys:
             _check_key(override, cfg)
-        if runs and cfg["rows"] is None and not any(override.key_or_group == "rows" for override in keys):
+        if runs and cfg.get("rows") is None and not any(override.key_or_group == "rows" for override in keys):
             check_missing(cfg, {override.key_or_group for override in keys})
 
 
@@ -129,14 +132,16 @@ def groups() -> dict[str, tuple[str, ...]]:
 
 
 @cache
-def top_level() -> frozenset[str]:
-    keys = {str(key) for key in OmegaConf.load(CONF / "eval.yaml")}
-    return frozenset((keys | groups().keys()) - {"defaults", "hydra"})
+def top_level(config: str = "eval") -> frozenset[str]:
+    """The keys of conf/<config>.yaml, and the groups of its defaults list."""
+    file: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{config}.yaml"))
+    chosen = {key for entry in file["defaults"] if isinstance(entry, dict) for key in entry}
+    return frozenset((file.keys() | (chosen & groups().keys())) - {"defaults", "hydra"})
 
 
-def _plain_group(argument: str) -> str:
+def _plain_group(argument: str, config: str) -> str:
     bare = argument.lstrip("+")
-    return bare if bare.partition("=")[0] in groups() else argument
+    return bare if bare.partition("=")[0] in groups().keys() & top_level(config) else argument
 
 
 def _ours(override: Override) -> bool:
@@ -165,16 +170,16 @@ def _check_option(key: str, group: str, option: Any) -> None:
         raise CommandError(f"{key}: there is no {group} {option!r}{nearest(str(option), groups()[group])}")
 
 
-def _composed(choices: dict[str, list[str]], roots: set[str]) -> Iterator[dict[str, Any]]:
+def _composed(config: str, choices: dict[str, list[str]], roots: set[str]) -> Iterator[dict[str, Any]]:
     """The configuration of every combination of options that the keys under `roots` may depend on."""
     of_method = ("scout", "relevance", "budget", "pruner")
     vary = roots | {"experiment", "debug"} | ({"method"} if roots.intersection(of_method) else set())
     axes = {group: options if group in vary else options[:1] for group, options in choices.items()}
-    with composing():
+    with composing(config):
         for options in product(*axes.values()):
             chosen = (f"{group}={option}" for group, option in zip(axes, options, strict=True))
             try:
-                yield OmegaConf.to_container(compose("eval", list(chosen)))  # type: ignore[misc]
+                yield OmegaConf.to_container(compose(config, list(chosen)))  # type: ignore[misc]
             except HydraException as error:
                 raise CommandError(f"{error} {error.__cause__ or ''}".strip()) from error
 

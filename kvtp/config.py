@@ -17,10 +17,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from kvtp.command import CONF, ROOT, CommandError, check, check_missing, composing
+from kvtp.errors import check_ratio
 
 STAGES = ("benchmark", "frames", "backbone", "scout", "relevance", "budget", "pruner")
 OF_METHOD = ("relevance", "budget", "pruner", "scout")  # the groups that a method chooses
+UNPRUNED = "none"  # the pruner, and the method, that keep every token
 SEVERAL = ("methods", "retention_ratios", "rows")
+FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 # these say where and how fast, not what is predicted
 NEUTRAL = (("backbone", "device"), ("frames", "reader"), ("frames", "timeout"), ("frames", "workers"))
 
@@ -39,6 +42,11 @@ class Row:
     overrides: tuple[str, ...]
     config: Mapping[str, Any]
 
+    @property
+    def retention_ratio(self) -> float | None:
+        """What the budget, or else the pruner, is set to (0 where they have none); None where nothing is pruned."""
+        return None if self.choices["pruner"] == UNPRUNED else _retention(self.config)
+
 
 def compose_rows(cfg: DictConfig) -> list[Row]:
     """The runs that a command line asks for, each with the folder that a command of its own would have.
@@ -51,6 +59,12 @@ def compose_rows(cfg: DictConfig) -> list[Row]:
     entries = _entries(cfg, given)
     if entries is None:
         return [_row(cfg, hydra.runtime.choices, Path(hydra.runtime.output_dir), given)]
+    for override in _parse(hydra.overrides.hydra):
+        if override.key_or_group in FOLDERS:
+            raise CommandError(
+                f"{override.input_line} cannot hold for several runs in one process, each has a folder of its own; "
+                "give paths.outputs=… instead"
+            )
     rows: dict[Path, Row] = {}
     for entry in entries:
         row = _compose(_merge(given, entry))
@@ -68,11 +82,18 @@ def _entries(cfg: DictConfig, given: Sequence[str]) -> list[dict[str, Any]] | No
             raise CommandError(
                 "rows (of an experiment) and methods/retention_ratios cannot be combined; give one of them"
             )
+        for row in rows:
+            if not isinstance(row, dict):
+                raise CommandError(f"rows must be a list of mappings such as {{method: tome}}, got the entry {row!r}")
         return rows
     axes = {"method": methods, "retention_ratio": ratios}
     axes = {key: values for key, values in axes.items() if values is not None}
-    for key in axes.keys() & {override.key_or_group for override in _parse(given)}:
-        raise CommandError(f"{key} and {key}s are both given; give one of them")
+    for override in _parse(given):
+        key = override.key_or_group
+        if key in axes:
+            raise CommandError(f"{key} and {key}s are both given; give one of them")
+        if ratios is not None and key in ("budget.retention_ratio", "pruner.retention_ratio"):
+            raise CommandError(f"{override.input_line} would hold for all retention_ratios; give one of them")
     return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())] if axes else None
 
 
@@ -99,7 +120,15 @@ def _row(cfg: DictConfig, choices: DictConfig, folder: Path, overrides: Sequence
         cfg.pop("hydra", None)
         cfg.name, cfg.run_id = name, identity
     check_missing(OmegaConf.to_container(cfg))  # type: ignore[arg-type]
-    return Row(name, identity, folder, _plain(choices), tuple(overrides), _plain(cfg))
+    try:
+        check_ratio(cfg.retention_ratio)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    config, options = _plain(cfg), _plain(choices)
+    if options["pruner"] == UNPRUNED:
+        config |= _unpruned()
+        options |= method_choices(UNPRUNED)
+    return Row(name, identity, folder, options, tuple(overrides), config)
 
 
 def _override(key: str, value: Any) -> str:
@@ -129,10 +158,12 @@ def register() -> None:
 
 def name(*, _root_: DictConfig) -> str:
     """The method, or without one the pruner; with `+group=option` for each group chosen otherwise than it does (without
-    a method: than conf/eval.yaml does). `compare` for several runs."""
+    a method: than conf/eval.yaml does). `compare` for several runs; without a pruner all is one and the same `none`."""
     if _several(_root_):
         return "compare"
     chosen = _choices(_root_)
+    if chosen["pruner"] == UNPRUNED:
+        return UNPRUNED
     if chosen["method"] is None:
         base, own = chosen["pruner"], usual_choices() | {"pruner": chosen["pruner"]}
     else:
@@ -149,7 +180,7 @@ def run_id(*, _root_: DictConfig) -> str:
         if several["rows"] is not None and chosen.get("experiment"):
             return _safe(chosen["experiment"])
         return _hash([several, sections])
-    retention = sections["budget"].get("retention_ratio", sections["pruner"].get("retention_ratio", 0))
+    retention = _retention(sections)
     retention = f"{retention:g}" if isinstance(retention, int | float) else str(retention)
     return _safe("_".join([_root_.name, chosen["backbone"], chosen["benchmark"], retention, _hash(sections)]))
 
@@ -173,7 +204,21 @@ def predictive(root: DictConfig) -> dict[str, Any]:
     sections = {stage: _plain(cfg[stage]) for stage in STAGES}
     for stage, key in NEUTRAL:
         sections[stage].pop(key, None)
+    if _choices(root)["pruner"] == UNPRUNED:
+        sections |= _unpruned()
     return sections | {"seed": cfg.seed}
+
+
+def _unpruned() -> dict[str, Any]:
+    """The sections of method=none, which stand in wherever nothing is pruned: they would predict the same."""
+    return {
+        group: _plain(OmegaConf.load(CONF / group / f"{option}.yaml"))
+        for group, option in method_choices(UNPRUNED).items()
+    }
+
+
+def _retention(sections: Mapping[str, Any]) -> Any:
+    return sections["budget"].get("retention_ratio", sections["pruner"].get("retention_ratio", 0))
 
 
 def method_choices(method: str) -> dict[str, str]:

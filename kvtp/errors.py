@@ -37,7 +37,7 @@ def check_range(name: str, value: float, low: float, high: float = float("inf"))
         raise ValueError(f"{name} must be in [{low}, {high}], got {value!r}")
 
 
-def check_whole(name: str, value: int, low: int, high: float = float("inf")) -> None:
+def check_whole(name: str, value: object, low: int, high: float = float("inf")) -> None:
     """Raise ValueError unless `value` is a whole number with low ≤ value ≤ high."""
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise ValueError(f"{name} must be a whole number in [{low}, {high}], got {value!r}")

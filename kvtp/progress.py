@@ -16,14 +16,16 @@ class Progress:
 
     def __init__(self, total: int, every: float, shown: bool) -> None:
         self.total, self.every, self.shown = total, every, shown
-        self.done, self.errors, self.score = 0, 0, 0.0
+        self.done, self.labelled, self.errors, self.refused, self.score = 0, 0, 0, 0, 0.0
         self.bar = tqdm(total=total, unit="question", disable=not (shown and sys.stderr.isatty()))
         self.last = monotonic()
 
     def add(self, prediction: Prediction) -> None:
         self.done += 1
+        self.labelled += prediction.answer is not None
         self.score += prediction.score or 0.0
         self.errors += prediction.outcome in ERRORS
+        self.refused += prediction.outcome == "refused"
         if not self.bar.disable:
             self.bar.set_postfix_str(self.state, refresh=False)
             self.bar.update()
@@ -36,4 +38,5 @@ class Progress:
 
     @property
     def state(self) -> str:
-        return f"accuracy {100 * self.score / self.done:.1f} %, errors {self.errors}"
+        accuracy = f"{100 * self.score / self.labelled:.1f} %" if self.labelled else "–"
+        return f"accuracy {accuracy}, errors {self.errors}, refused {self.refused}"

@@ -1,13 +1,15 @@
 """One run under way: its questions, what is still to be asked, and the folder that the answers go to."""
 
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from kvtp.cell import Cell
 from kvtp.command import CommandError
 from kvtp.metric.flops import llm_prefill
+from kvtp.session import session
 from kvtp.store import Appender, Store
 from kvtp.summary import summarise
 from kvtp.types import ERRORS, Answer, Frames, Outcome, Prediction, Question, Verdict, VisualTokens
@@ -32,37 +34,46 @@ class Run:
         self.questions = [self.benchmark[index] for index in range(len(self.benchmark))]
         self.pending: set[str] = set()
         self.file: Appender  # from `write_as` on
+        self.begun = False
 
-    def open(self, stack: ExitStack, wait: bool) -> set[str]:
-        """Lock the folder for the life of `stack`; the ids of the questions still to be asked. Rank 0 only."""
-        ids = {question.id for question in self.questions}
-        if len(ids) < len(self.questions):
-            raise CommandError(f"{self.row.choices['benchmark']}: two questions have the same id")
+    def lock(self, stack: ExitStack, wait: bool) -> None:
+        """Keep other processes out of the folder for the life of `stack`. Rank 0 only."""
         self.store.lock(wait)
         stack.callback(self.store.unlock)
-        self.store.describe(self.row.config, self.row.overrides, self.questions)
-        return ids - {id for id, row in self.store.read().items() if row.outcome not in ERRORS}
 
-    def write_as(self, rank: int, stack: ExitStack) -> None:
+    def open(self) -> set[str]:
+        """The ids of the questions still to be asked. Rank 0 only, and locked."""
+        ids = Counter(question.id for question in self.questions)
+        if twice := [id for id, times in ids.items() if times > 1]:
+            raise CommandError(f"{self.row.choices['benchmark']}: two questions have the same id {twice[0]!r}")
+        weights, parser = self.pipeline.backbone.identity, self.benchmark.parser
+        self.store.describe(self.row.config, self.row.overrides, self.questions, weights, parser)
+        return ids.keys() - {id for id, row in self.store.read().items() if row.outcome not in ERRORS}
+
+    def write_as(self, rank: int, processes: int, stack: ExitStack) -> None:
+        self.rank, self.processes = rank, processes
         self.file = self.store.append_to(rank)
         stack.callback(self.file.close)
 
     def answer(self, question: Question, frames: Frames, tokens: VisualTokens) -> tuple[Answer, Verdict]:
-        self.pipeline.clock.take()  # a failed attempt's times are nobody's
         answer = self.pipeline.answer(question, frames, tokens)
         return answer, self.benchmark.parse(answer.text, question)
 
     def record(
-        self, question: Question, done: tuple[Answer, Verdict] | Failure, watching: Mapping[str, float]
+        self,
+        question: Question,
+        done: tuple[Answer, Verdict] | Failure,
+        reader: str | None,
+        timings_ms: Mapping[str, float],
     ) -> Prediction:
-        """Append the prediction; `watching` are times [ms] spent on the video before."""
+        """Append the prediction. `reader` decoded the video."""
         if isinstance(done, Failure):
-            verdict, text, tokens, flops = Verdict(done.outcome, None), done.message, None, None
+            verdict, text, tokens, flops, likelihoods = Verdict(done.outcome, None), done.message, None, None, None
         else:
             answer, verdict = done
-            text, tokens = answer.text, answer.tokens_per_layer
+            text, tokens, likelihoods = answer.text, answer.tokens_per_layer, answer.likelihoods
             rows = [sum(kinds) for kinds in zip(*tokens.values(), strict=True)]
-            flops = {"llm_prefill": llm_prefill(self.pipeline.backbone.shape, rows)}
+            flops = {"llm_prefill": llm_prefill(self.pipeline.backbone.shape, rows, answer.mlp_rows)}
         prediction = Prediction(
             question_id=question.id,
             method=self.row.name,
@@ -74,15 +85,20 @@ class Run:
             groups=dict(question.groups),
             cluster=question.cluster,
             tokens_per_layer=tokens,
-            timings_ms={**watching, **self.pipeline.clock.take()},
+            timings_ms=dict(timings_ms),
             flops=flops,
+            reader=reader,
+            likelihoods=likelihoods,
         )
-        self.file.append(prediction)
+        if not self.begun:
+            self.store.begin(self.rank, session(self.row, self.rank, self.processes))
+            self.begun = True
+        self.file.append(asdict(prediction))
         return prediction
 
     def close(self, error_threshold: float) -> dict[str, Any]:
         """Merge all ranks' predictions and write the summary, which is returned. Rank 0 only."""
         predictions = self.store.merge([question.id for question in self.questions])
-        summary = summarise(self.row, self.benchmark, predictions, error_threshold)
+        summary = summarise(self.row, self.benchmark, predictions, error_threshold, self.store.sessions())
         self.store.summary(summary)
         return summary

@@ -3,23 +3,22 @@
 import gc
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from itertools import zip_longest
 from typing import Any, TypeVar
 
 import torch
 
 from kvtp.cell import Cell
 from kvtp.command import CommandError
-from kvtp.errors import LoadError, check_choice, check_range
-from kvtp.pipeline import Refused
+from kvtp.errors import LoadError, Refused, check_choice, check_range, check_whole
+from kvtp.metric.latency import Stopwatch
 from kvtp.progress import Progress
 from kvtp.ranks import Ranks
 from kvtp.run import Failure, Run
 from kvtp.summary import table
-from kvtp.types import ERRORS, Answer, Outcome, Question, Verdict, VideoRef
+from kvtp.types import ERRORS, Outcome, Question
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -34,7 +33,7 @@ class Runner:
 
     def __init__(self, error_threshold: float, attempts: int, accelerator: str, log_every: float) -> None:
         check_range("runner.error_threshold", error_threshold, 0, 1)
-        check_range("runner.attempts", attempts, 1)
+        check_whole("runner.attempts", attempts, 1)
         check_choice("runner.accelerator", accelerator, ("auto", "cpu", "cuda"))
         check_range("runner.log_every", log_every, 0)
         self.error_threshold, self.attempts = error_threshold, attempts
@@ -46,12 +45,13 @@ class Runner:
         The list is used up, so that a backbone can go when its last video is done.
 
         Where another process runs one of the cells: `wait` for it, or CommandError. CommandError also, at the very end,
-        for runs with more errors than the threshold.
+        for runs with more errors than the threshold. Refusals are no errors and end with status 0, be it all questions
+        of a run: a sweep over ratios may hold some at which a method is not defined.
         """
         ranks = Ranks(self.accelerator)
         runs = [Run(cells.pop(0)) for _ in range(len(cells))]
         with ExitStack() as stack:
-            pending = ranks.share(lambda: [run.open(stack, wait) for run in runs])
+            pending = ranks.share(lambda: self._open(runs, stack, wait))
             for run, ids in zip(runs, pending, strict=True):
                 run.pending = ids
             self._ask_all(runs, ranks)
@@ -60,7 +60,16 @@ class Runner:
                 return
             summaries = [run.close(self.error_threshold) for run in runs]
         log.info("done\n%s", table(summaries))
+        for told in summaries:
+            if told["refused"]:
+                first = next(row["message"] for row in told["failures"] if row["outcome"] == "refused")
+                log.warning("%s: refused %d of %d: %s", told["run_id"], told["refused"], told["questions"], first)
         self._judge(runs, summaries)
+
+    def _open(self, runs: list[Run], stack: ExitStack, wait: bool) -> list[set[str]]:
+        for run in sorted(runs, key=lambda run: run.store.folder):  # one order for all: no two can wait for each other
+            run.lock(stack, wait)
+        return [run.open() for run in runs]
 
     def _ask_all(self, runs: list[Run], ranks: Ranks) -> None:
         groups: dict[Any, list[Run]] = defaultdict(list)
@@ -80,46 +89,53 @@ class Runner:
                 if videos:
                     group[0].pipeline.backbone.load()  # here, that no question's time holds it
                 for run in group:
-                    run.write_as(ranks.rank, stack)
-                for questions, following in zip_longest(videos, videos[1:]):
-                    self._ask_about_video(group, questions, following[0].video if following else None, progress)
+                    run.write_as(ranks.rank, ranks.world, stack)
+                ahead = group[0].pipeline.frames.ahead
+                for place in range(len(videos)):
+                    self._ask_about_video(group, videos[place : place + 1 + ahead], progress)
                 for run in group:
                     del run.pipeline
                 gc.collect()
 
-    def _ask_about_video(
-        self, group: list[Run], questions: list[Question], following: str | VideoRef | None, progress: Progress
-    ) -> None:
-        """All questions about one video, of all runs that look at it in the same way.
+    def _ask_about_video(self, group: list[Run], videos: list[list[Question]], progress: Progress) -> None:
+        """All questions about the first video, of all runs that look at it in the same way; the others come next.
 
-        The times of decoding and encoding go to the first question of each run, as if each had run alone.
+        Times [ms] are of the attempt that succeeded. Those of the video go to the first question of each run:
+        `decode_video` is the wait for the decoder, which works ahead, and `vision` includes the cues of every method
+        in the group. All other parts are of one question and one run.
         """
+        questions, *following = videos
         first = group[0].pipeline
         cues = frozenset[str]().union(*(run.pipeline.cues for run in group))
-        seen = self._try(partial(first.watch, questions[0].video, cues, following), questions[0].ref.path)
-        watching = first.clock.take()
+        watch = partial(first.watch, questions[0].video, cues, [later[0].video for later in following])
+        seen, watching = self._try(watch, first.clock, questions[0].ref.path)
         for run in group:
             mine = [question for question in questions if question.id in run.pending]
             for place, question in enumerate(mine):
+                times = watching if place == 0 else {}
                 if isinstance(seen, Failure):
-                    done: tuple[Answer, Verdict] | Failure = seen
-                else:
-                    done = self._try(partial(run.answer, question, *seen), question.id)
-                progress.add(run.record(question, done, watching if place == 0 else {}))
+                    progress.add(run.record(question, seen, None, times))
+                    continue
+                work = partial(run.answer, question, *seen)
+                done, answering = self._try(work, run.pipeline.clock, question.id)
+                progress.add(run.record(question, done, seen[0].reader, {**times, **answering}))
 
-    def _try(self, work: Callable[[], Result], what: str) -> Result | Failure:
-        """The result, or the failure of the last attempt. KeyboardInterrupt and SystemExit go through."""
+    def _try(
+        self, work: Callable[[], Result], clock: Stopwatch, what: str
+    ) -> tuple[Result | Failure, Mapping[str, float]]:
+        """The result and its times, or the last attempt's failure. KeyboardInterrupt and SystemExit go through."""
         for _ in range(self.attempts):
+            clock.take()  # a failed attempt's times are nobody's
             try:
-                return work()
+                return work(), clock.take()
             except Refused as error:  # the same again would come of it
-                return Failure("refused", f"{type(error).__name__}: {error}")
+                return Failure("refused", f"{type(error).__name__}: {error}"), {}
             except Exception as error:
                 outcome: Outcome = "load_error" if isinstance(error, LoadError) else "model_error"
                 failure = Failure(outcome, f"{type(error).__name__}: {error}")
                 log.warning("%s: %s: %s", what, outcome, failure.message)
                 log.debug("traceback of %s", what, exc_info=True)
-        return failure
+        return failure, {}
 
     def _judge(self, runs: list[Run], summaries: list[dict[str, Any]]) -> None:
         complaints = []

@@ -2,10 +2,12 @@
 
 Every process appends to its own `predictions.<rank>.jsonl`, line by line, and these files are only ever appended to.
 `predictions.jsonl` is made from them. An error is replaced by what a later try brought; any other row stands.
+What a run is about (`.hydra/`) is written once, by its first session; `.hydra/sessions.<rank>.jsonl` tells of all.
 """
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -16,7 +18,10 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from kvtp.command import CommandError
-from kvtp.types import ERRORS, Prediction, Question
+from kvtp.errors import check_choice
+from kvtp.types import ERRORS, OUTCOMES, Prediction, Question
+
+log = logging.getLogger(__name__)
 
 
 class Store:
@@ -30,29 +35,63 @@ class Store:
         """Until `unlock` no other process runs in this folder. CommandError if one does, unless it shall `wait`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            self.guard.acquire(timeout=-1 if wait else 0)
+            self.guard.acquire(timeout=0)
         except Timeout as error:
-            raise CommandError(
-                f"{self.folder} is being written by another run of the same configuration; wait for it to end "
-                "(the lock goes with its process, there is nothing to delete)"
-            ) from error
+            if not wait:
+                raise CommandError(
+                    f"{self.folder} is being written by another run of the same configuration; wait for it to end "
+                    "(the lock goes with its process, there is nothing to delete)"
+                ) from error
+            log.info("waiting for the run that writes %s", self.folder)
+            self.guard.acquire()
 
     def unlock(self) -> None:
         self.guard.release()
 
-    def describe(self, config: Mapping[str, Any], overrides: Sequence[str], questions: Sequence[Question]) -> None:
-        """Write `.hydra/`. CommandError if the predictions here are of other questions."""
+    def describe(
+        self,
+        config: Mapping[str, Any],
+        overrides: Sequence[str],
+        questions: Sequence[Question],
+        weights: str,
+        parser: str,
+    ) -> None:
+        """Write `.hydra/` before the first prediction. CommandError if those here are of other questions, weights or
+        another parser.
+
+        `weights`: the backbone's identity. `parser`: the benchmark's.
+        """
         about = self.folder / ".hydra"
         about.mkdir(exist_ok=True)
-        asked, mark = about / "questions.sha256", _fingerprint(questions)
-        if asked.is_file() and asked.read_text() != mark:
-            raise CommandError(
-                f"the questions are not those that {self.folder} has predictions of (their file changed); "
-                "move that folder away, and the same command starts afresh"
-            )
+        marks = {  # what it was, and how it may have become another
+            "questions": (_fingerprint(questions), "other questions: their file changed"),
+            "weights": (weights, "other weights: another checkpoint, or this one was trained further"),
+            "parser": (parser, "another parser: replies are read differently now"),
+        }
+        if any(path.stat().st_size for path in self.folder.glob("predictions.*.jsonl")):
+            for what, (mark, cause) in marks.items():
+                path = about / what
+                if not path.is_file() or path.read_text() != mark:
+                    raise CommandError(
+                        f"{self.folder} has predictions made with {cause}; "
+                        "move that folder away, and the same command starts afresh"
+                    )
+            return
         write_whole(about / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
         write_whole(about / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(list(overrides))))
-        write_whole(asked, mark)
+        for what, (mark, _) in marks.items():
+            write_whole(about / what, mark)
+
+    def begin(self, rank: int, session: Mapping[str, Any]) -> None:
+        """Note a process that is about to append its first row."""
+        file = Appender(self.folder / ".hydra" / f"sessions.{rank}.jsonl")
+        file.append(session)
+        file.close()
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """All that wrote rows, each rank's in their order."""
+        paths = sorted((self.folder / ".hydra").glob("sessions.*.jsonl"))
+        return [json.loads(line) for path in paths for line in _whole_lines(path)]
 
     def read(self) -> dict[str, Prediction]:
         """The standing prediction of every question that has one."""
@@ -72,7 +111,7 @@ class Store:
         """Write predictions.jsonl: one line per question, in the order given."""
         standing = self.read()
         rows = [standing[question] for question in order]
-        write_whole(self.folder / "predictions.jsonl", "".join(_line(row) for row in rows))
+        write_whole(self.folder / "predictions.jsonl", "".join(_line(asdict(row)) for row in rows))
         return rows
 
     def summary(self, told: Mapping[str, Any]) -> None:
@@ -80,7 +119,7 @@ class Store:
 
 
 class Appender:
-    """Appends predictions to one file; each is on the disk before the next is made."""
+    """Appends lines of JSON to one file; each is on the disk before the next is made."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -88,8 +127,8 @@ class Appender:
         self.file = path.open("ab")
         self.file.truncate(whole)  # a line torn by a kill must not run into the next
 
-    def append(self, prediction: Prediction) -> None:
-        self.file.write(_line(prediction).encode())
+    def append(self, fields: Mapping[str, Any]) -> None:
+        self.file.write(_line(fields).encode())
         self.file.flush()
         os.fsync(self.file.fileno())
 
@@ -111,25 +150,31 @@ def _whole_lines(path: Path) -> list[bytes]:
     return path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is torn, or nothing
 
 
-def _line(prediction: Prediction) -> str:
-    return json.dumps(asdict(prediction)) + "\n"  # ASCII: file names in messages may not be UTF-8
+def _line(fields: Mapping[str, Any]) -> str:
+    return json.dumps(fields) + "\n"  # ASCII: file names in messages may not be UTF-8
 
 
 def _prediction(line: bytes, where: str) -> Prediction:
     try:
         fields = json.loads(line)
+        if not isinstance(fields, dict):
+            raise TypeError("it is no JSON object")
+        check_choice("outcome", fields["outcome"], OUTCOMES)
         tokens = fields.pop("tokens_per_layer")
         return Prediction(**fields, tokens_per_layer=tokens and {kind: tuple(rows) for kind, rows in tokens.items()})
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CommandError(
             f"{where} is no prediction ({error}); remove that line, and its question is asked again"
         ) from error
 
 
 def _fingerprint(questions: Sequence[Question]) -> str:
-    """Of all that is asked and expected, without where the videos lie."""
+    """Of all that is asked, expected and counted. Videos are named from the folder that holds them all: machines
+    differ in where that lies."""
+    paths = [os.path.abspath(row.ref.path) for row in questions]
+    base = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
     asked = [
-        [row.id, row.text, row.options, row.answer, row.ref.start, row.ref.end, row.debiased, row.relevance]
-        for row in questions
+        asdict(row) | {"video": [os.path.relpath(path, base), row.ref.start, row.ref.end]}
+        for row, path in zip(questions, paths, strict=True)
     ]
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

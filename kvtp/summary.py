@@ -1,12 +1,9 @@
 """What summary.json says about a run."""
 
-import subprocess
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kvtp.benchmark.base import AbstractBenchmark
-from kvtp.command import ROOT
 from kvtp.config import Row
 from kvtp.types import ERRORS, Prediction
 
@@ -14,28 +11,30 @@ FAILURES = ERRORS | {"refused"}
 
 
 def summarise(
-    row: Row, benchmark: AbstractBenchmark, predictions: Sequence[Prediction], error_threshold: float
+    row: Row,
+    benchmark: AbstractBenchmark,
+    predictions: Sequence[Prediction],
+    error_threshold: float,
+    sessions: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """The benchmark's numbers, and beside them: what ran, whether it counts (`valid`), all failures, tokens."""
+    """The benchmark's numbers, and beside them: what ran, whether it counts (`valid`), all failures, tokens; `versions`
+    are those that the sessions wrote rows with, each once."""
     failures = [one for one in predictions if one.outcome in FAILURES]
+    versions = [session["versions"] for session in sessions]
     errors = sum(one.outcome in ERRORS for one in failures)
     return {
         "run_id": row.run_id,
         "name": row.name,
         **{group: row.choices[group] for group in ("method", "backbone", "benchmark")},
-        "retention_ratio": row.config["retention_ratio"],
+        "retention_ratio": row.retention_ratio,
         "valid": errors <= error_threshold * len(predictions),
         "errors": errors,
+        "refused": len(failures) - errors,
         "error_threshold": error_threshold,
         **benchmark.summarise(predictions),
         "tokens": visual_tokens(predictions),
         "failures": [{"question_id": one.question_id, "outcome": one.outcome, "message": one.text} for one in failures],
-        "versions": {
-            "kvtp": version("kvtp"),
-            "commit": commit(),
-            "torch": version("torch"),
-            "transformers": version("transformers"),
-        },
+        "versions": [one for place, one in enumerate(versions) if one not in versions[:place]],
     }
 
 
@@ -53,22 +52,14 @@ def visual_tokens(predictions: Sequence[Prediction]) -> dict[str, Any] | None:
     }
 
 
-def commit() -> str | None:
-    """The code's git commit, with `-dirty` where files differ from it; None outside a checkout."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
 def table(summaries: Sequence[dict[str, Any]]) -> str:
     """One line per run."""
-    rows = [("run", "accuracy [%]", "questions", "errors", "visual tokens per layer")]
+    rows = [("run", "accuracy [%]", "questions", "errors", "refused", "visual tokens per layer")]
     for told in summaries:
         accuracy = "–" if told["accuracy"] is None else f"{told['accuracy']:.2f}"
         tokens = "–" if told["tokens"] is None else f"{told['tokens']['mean_over_layers']:.1f}"
-        rows.append((told["run_id"], accuracy, str(told["questions"]), str(told["errors"]), tokens))
+        counts = [str(told[what]) for what in ("questions", "errors", "refused")]
+        rows.append((told["run_id"], accuracy, *counts, tokens))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(

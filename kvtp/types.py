@@ -7,6 +7,7 @@ There is no batch axis: one question at a time.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import torch
@@ -180,9 +181,9 @@ class Budget:
     def __post_init__(self) -> None:
         check_ratio(self.retention_ratio)
 
-    @property
+    @cached_property
     def total(self) -> int:
-        return int(self.per_frame.sum())
+        return int(self.per_frame.sum())  # waits for the device: once
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,16 @@ class Shell:
         said, _ = process.communicate(timeout=300)
         return process.returncode, said
 
-    def killed(self, after: int, *words: str, processes: int = 1) -> int:
-        """Start, and kill -9 all processes once so many predictions are written; how many there were then."""
+    def killed(self, after: int, delay: float, *words: str, processes: int = 1) -> int:
+        """Start, kill -9 all processes `delay` [s] after so many predictions are written; how many there are then."""
         process = self.start(*words, processes=processes)
         while self.written() < after and process.poll() is None:
             time.sleep(0.01)
-        parent = psutil.Process(process.pid)
-        for one in [parent, *parent.children(recursive=True)]:  # torchrun's workers have sessions of their own
-            one.kill()
+        time.sleep(delay)
+        with suppress(psutil.NoSuchProcess):  # it may just have ended
+            parent = psutil.Process(process.pid)
+            for one in [parent, *parent.children(recursive=True)]:  # torchrun's workers have sessions of their own
+                one.kill()
         process.communicate()
         return self.written()
 

@@ -1,6 +1,7 @@
 """The commands as a person types them."""
 
 import json
+import os
 import random
 import re
 import shutil
@@ -39,7 +40,7 @@ def test_help_and_refusals_take_no_model(shell: Shell) -> None:
         "retention_ration=0.1": "nearest: retention_ratio",
         "method=tome pruner.vriant=x": "nearest: variant",
         "budget=softmax budget.temperatur=1": "nearest: temperature",
-        "-m method=none,toem": "nearest: tome",
+        "seed=1 -m method=none,toem": "nearest: tome",
         "method=[none,tome]": "methods=[none,tome]",
         "method=tome": "benchmark.root must be set",
         "+experiment=baseline": "nearest: baselines",
@@ -61,6 +62,9 @@ def test_wrong_values_are_one_line(shell: Shell, asked: Path) -> None:
     commands = {
         "method=tome pruner.variant=papre": "pruner: variant must be one of paper, official, got 'papre'; nearest:",
         "method=prumerge backbone.head=null": "prumerge: PruMerge needs the cues probe_attention",
+        "runner.attempts=1.5": "runner.attempts must be a whole number in [1, inf], got 1.5",
+        "backbone.max_new_tokens=abc": "backbone.max_new_tokens must be a whole number in [1, inf], got 'abc'",
+        "retention_ratios=[abc]": "retention_ratio must be in (0, 1], got 'abc'",
     }
     started = {words: shell.start(f"benchmark.root={asked}", *words.split()) for words in commands}
     for words, process in started.items():
@@ -116,26 +120,41 @@ def test_a_sweep_equals_one_process_equals_single_runs(shell: Shell, asked: Path
         timed = [json.loads(line)["timings_ms"] for line in (folder / "predictions.jsonl").read_text().splitlines()]
         assert ["decode_video" in times for times in timed] == [place % 20 == 0 for place in range(25)]
 
+    (tmp_path / "dealt").mkdir()
+    dealt = Shell(shell.root, tmp_path / "dealt")
+    status, said = dealt.run("methods=[none,random,tome,prumerge]", "retention_ratios=[0.1,0.2]", *common, processes=2)
+    assert status == 0, said
+    assert dealt.predictions() == swept
+    for folder in dealt.folders().values():  # one film each
+        assert [path.read_bytes().count(b"\n") for path in sorted(folder.glob("predictions.?.jsonl"))] == [20, 5]
+        assert len(list((folder / ".hydra").glob("sessions.?.jsonl"))) == 2
+        assert len(json.loads((folder / "summary.json").read_text())["versions"]) == 1
+
     status, said = together.run("method=tome", "retention_ratio=0.1", *common)  # resumes what the list has done
     assert status == 0, said
     assert "makes 0 of 25 answers" in said
 
 
 def test_killed_at_any_moment(shell: Shell, asked: Path, tmp_path: Path) -> None:
-    """kill -9 at random moments, with one process and with two, then with one: what an uninterrupted run predicts."""
+    """kill -9 at random moments, with one process and with two, then as the last prediction is written: what an
+    uninterrupted run predicts. KVTP_SEED repeats the moments."""
+    seed = int(os.environ.get("KVTP_SEED", random.randrange(2**32)))
+    print(f"KVTP_SEED={seed}")
+    draw = random.Random(seed)
     words = ("method=tome", f"benchmark.root={asked}", "frames.count=4", "benchmark.limit=100")
-    moments = sorted(random.sample(range(1, 80), 3))
+    moments = sorted(draw.sample(range(1, 80), 2))
     (tmp_path / "whole").mkdir()
     whole = Shell(shell.root, tmp_path / "whole")
     status, said = whole.run(*words)
     assert status == 0, said
     (tmp_path / "killed").mkdir()
     killed = Shell(shell.root, tmp_path / "killed")
-    for moment, processes in zip(moments, (1, 2, 1), strict=True):
-        assert killed.killed(moment, *words, processes=processes) < 100, moments
+    for moment, processes in zip(moments, (1, 2), strict=True):
+        assert killed.killed(moment, draw.uniform(0, 0.05), *words, processes=processes) < 100
+    assert killed.killed(100, draw.uniform(0, 0.02), *words) == 100  # while files are merged, or close to it
     status, said = killed.run(*words)
     assert status == 0, said
-    assert killed.predictions() == whole.predictions(), moments
+    assert killed.predictions() == whole.predictions()
     assert killed.written() == 100  # nothing was asked twice
     (folder,) = killed.folders().values()
     assert {path.name for path in folder.glob("eval*.log")} == {"eval.log", "eval.1.log"}
@@ -147,6 +166,24 @@ def test_killed_at_any_moment(shell: Shell, asked: Path, tmp_path: Path) -> None
     assert two.predictions() == whole.predictions()
     (folder,) = two.folders().values()
     assert all(0 < path.read_bytes().count(b"\n") < 100 for path in folder.glob("predictions.?.jsonl"))
+
+
+def test_a_refused_run_is_no_zero(shell: Shell, tmp_path: Path) -> None:
+    """Nothing failed, so the exit status is 0; but there is no accuracy, and the reason is told."""
+    (tmp_path / "films" / "videos").mkdir(parents=True)
+    make_clip(tmp_path / "films" / "videos" / "film.mp4", seconds=1)
+    root = ask(tmp_path / "films", ["film.mp4"], 2)
+    rows = [json.loads(line) for line in (root / "questions.jsonl").read_text().splitlines()]
+    for row in rows:
+        del row["relevance"]
+    (root / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = (f"benchmark.root={root}", "frames.count=2", "method=tome", "relevance=oracle", "budget=softmax")
+    status, said = shell.run(*words)
+    assert status == 0, said
+    assert "refused 2 of 2: Refused: " in said
+    ((_, folder),) = shell.folders().items()
+    told = json.loads((folder / "summary.json").read_text())
+    assert (told["accuracy"], told["refused"], told["errors"]) == (None, 2, 0)
 
 
 def test_two_at_once_are_refused(shell: Shell, asked: Path) -> None:

@@ -3,7 +3,7 @@
 import inspect
 import sys
 from functools import cache
-from itertools import zip_longest
+from itertools import product
 from typing import Any
 
 import pytest
@@ -65,8 +65,7 @@ def test_methods_only_choose(method: str) -> None:
 
 @pytest.mark.parametrize("method", groups()["method"])
 def test_every_method_recombines(method: str) -> None:
-    pairs = zip_longest(groups()["budget"], groups()["relevance"], fillvalue="uniform")
-    for budget, relevance in pairs:
+    for budget, relevance in product(groups()["budget"], groups()["relevance"]):
         cfg = OmegaConf.to_container(
             compose("eval", [f"method={method}", f"budget={budget}", f"relevance={relevance}"])
         )

@@ -1,6 +1,7 @@
 """Names, run ids and rows, from the real configuration."""
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from kvtp.command import CONF, CommandError, check, groups
+from kvtp.command import CONF, CommandError, check, check_command_line, groups, top_level
 from kvtp.config import STAGES, Row, compose_rows, method_choices
 
 # said once more, by hand: what may differ between two machines that run the same experiment
@@ -27,6 +28,7 @@ def rows(*overrides: str) -> list[Row]:
     """As in a task: Hydra's node is gone, and known by HydraConfig."""
     cfg = composed(*overrides)
     cfg.hydra.mode = RunMode.RUN
+    cfg.hydra.overrides.hydra = [word for word in overrides if word.startswith("hydra.")]
     with open_dict(cfg):
         cfg.hydra.runtime.output_dir = cfg.hydra.run.dir
     HydraConfig.instance().set_config(cfg)
@@ -66,6 +68,7 @@ def changed(value: Any) -> Any:
         (("pruner=tome",), "tome"),
         (("pruner=tome", "relevance=oracle"), "tome+relevance=oracle"),
         (("method=none", "pruner=tome"), "none+pruner=tome"),
+        (("method=tome", "pruner=none"), "none"),
         (("method=tome", "pruner=tome", "relevance=uniform"), "tome"),
         (("methods=[none,tome]",), "compare"),
         (("experiment=baselines",), "compare"),
@@ -107,7 +110,27 @@ def test_run_ids_change_with_what_is_predicted_and_with_nothing_else() -> None:
         seen.add(root)
         OmegaConf.update(cfg, key, value)
         assert cfg.run_id == own, key
-    assert seen >= {*STAGES, "seed", "paths", "runner", "logger"} - {"scout", "relevance"}
+    assert seen >= {*STAGES, "seed", "paths", "runner"} - {"scout", "relevance"}
+
+
+def test_without_a_pruner_all_is_one_run() -> None:
+    (known,) = rows("method=none")
+    assert known.retention_ratio is None
+    for words in (
+        ("pruner=none",),
+        ("method=tome", "pruner=none", "retention_ratio=0.1"),
+        ("budget=softmax", "budget.temperature=0.5", "relevance=oracle"),
+        ("method=none", "budget=topk"),
+    ):
+        (row,) = rows(*words)
+        assert row.folder == known.folder
+        assert {stage: row.config[stage] for stage in STAGES} == {stage: known.config[stage] for stage in STAGES}
+
+
+def test_the_retention_ratio_is_the_one_that_acts() -> None:
+    assert rows("method=tome", "budget.retention_ratio=0.4")[0].retention_ratio == 0.4
+    assert rows("method=text_only")[0].retention_ratio == 0
+    assert [row.retention_ratio for row in rows("method=tome", "retention_ratios=[0.1,0.3]")] == [0.1, 0.3]
 
 
 def test_every_cell_of_a_comparison_is_the_run_it_would_be_alone() -> None:
@@ -149,6 +172,12 @@ def test_rows_of_an_experiment() -> None:
         (("rows=[{frames.cuont: 4}]",), r"frames \(Uniform\) has no key 'cuont'; nearest: count"),
         (("rows=[{mehtod: tome}]",), "there is no group or key 'mehtod'; nearest: method"),
         (("benchmark.root=???",), "benchmark.root must be set"),
+        (("retention_ratio=5",), r"retention_ratio must be in \(0, 1\], got 5"),
+        (("method=tome", "budget=full", "retention_ratio=5"), r"retention_ratio must be in"),
+        (("budget.retention_ratio=0.3", "retention_ratios=[0.1]"), "=0.3 would hold for all retention_ratios"),
+        (("rows=[5]",), "rows must be a list of mappings .* got the entry 5"),
+        (("methods=[none,tome]", "hydra.run.dir=x"), r"hydra.run.dir=x cannot .* paths.outputs=…"),
+        (("experiment=baselines", "hydra.sweep.dir=x"), r"paths.outputs=…"),
     ],
 )
 def test_what_cannot_be_meant(overrides: tuple[str, ...], complaint: str) -> None:
@@ -168,6 +197,7 @@ def test_what_cannot_be_meant(overrides: tuple[str, ...], complaint: str) -> Non
         ("+retention_ration=0.1", "nearest: retention_ratio"),
         ("budget=softmax budget.temperatur=1", "nearest: temperature"),
         ("seed.x=1", "seed is a value and has no keys"),
+        ("logger.name=x", "logger has no key 'name'"),
         ("method=[none,tome]", r"use methods=\[none,tome\] \(one process\) or -m method=none,tome"),
         ("pruner=[none,tome]", "use -m pruner=none,tome"),
         ("method=none,tome", "is a sweep: add -m"),
@@ -193,6 +223,38 @@ def test_right_commands_pass() -> None:
     check(["method=tome"], runs=False)
     with pytest.raises(CommandError, match=r"benchmark.root must be set, it has no default: give benchmark.root=…"):
         check(["method=tome"])
+
+
+def test_flags_among_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the only order that argparse takes: overrides in one piece."""
+    monkeypatch.setattr("sys.argv", ["eval.py", "seed=1", "-m", "+method=none,tome", "--cfg", "job", "~logger"])
+    check_command_line()
+    assert sys.argv == ["eval.py", "-m", "seed=1", "method=none,tome", "~logger", "--cfg", "job"]
+
+
+def test_other_configurations_have_keys_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / "conf"
+    (folder / "frames").mkdir(parents=True)
+    (folder / "relevance").mkdir()
+    (folder / "frames" / "few.yaml").write_text("count: 2\n")
+    (folder / "relevance" / "any.yaml").write_text("{}\n")
+    (folder / "draw.yaml").write_text("defaults: [{frames: few}, _self_]\nink: ???\n")
+    monkeypatch.setattr("kvtp.command.CONF", folder)
+    for cached in (groups, top_level):
+        cached.cache_clear()
+    try:
+        check(["ink=red", "frames.count=3"], "draw")
+        for command, complaint in (
+            ("ikn=red", "nearest: ink"),
+            ("frames.count=3", "ink must be set"),
+            ("relevance=any", "there is no group or key 'relevance'"),
+            ("ink=red frames=fwe", "nearest: few"),
+        ):
+            with pytest.raises(CommandError, match=complaint):
+                check(command.split(), "draw")
+    finally:
+        for cached in (groups, top_level):
+            cached.cache_clear()
 
 
 def test_what_methods_choose() -> None:

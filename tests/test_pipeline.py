@@ -25,6 +25,8 @@ class Noise(AbstractFrames):
 
 
 class Asked(AbstractBenchmark):
+    parser = "none"
+
     def __len__(self):
         return 1
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from toys import component, options, toy_budget, toy_tokens
 
-from kvtp.pruner.base import AbstractPruner
-from kvtp.types import Budget, Cues, Selection, VisualTokens
+from kvtp.types import Budget, Cues, VisualTokens
 
 SHAPES = {
     "square": ([16] * 4, (4, 4)),
@@ -29,54 +28,67 @@ OWN_COUNT = {"none", "text_only"}  # the budget does not bind them
 MERGES_EVERYTHING = {"prumerge"}  # neighbours are added to whatever is kept
 
 ACTIVE = [option for option in options("pruner") if component("pruner", option).layers != ()]
-BOUND = [
+ONCE = [
     option
     for option in ACTIVE
-    if option not in OWN_COUNT and (pruner := component("pruner", option)).scope == "frame" and pruner.layers == (0,)
+    if option not in OWN_COUNT and (layers := component("pruner", option).layers) != "all" and len(layers) == 1
 ]
+BOUND = [option for option in ONCE if component("pruner", option).scope == "frame"]
+ONCE_PER_VIDEO = [option for option in ONCE if option not in BOUND]
+RATIOS = (0.5, 0.3, 0.8)
 every_shape = pytest.mark.parametrize("shape", SHAPES)
 
 
-def tokens_for(pruner: AbstractPruner, shape: str) -> VisualTokens:
+def tokens_for(option: str, shape: str) -> VisualTokens:
     """Tokens as they are at the pruner's first call."""
-    return toy_tokens(*SHAPES[shape], layer=0 if pruner.layers == "all" else pruner.layers[0])
+    return toy_tokens(*SHAPES[shape], layer=first_layer(option))
 
 
-def half(tokens: VisualTokens) -> Budget:
-    budget = component("budget", "uniform", retention_ratio=0.5, rounding="largest_remainder")
+def first_layer(option: str) -> int:
+    layers = component("pruner", option).layers
+    return 0 if layers == "all" else layers[0]
+
+
+def exact(tokens: VisualTokens, ratio: float) -> Budget:
+    budget = component("budget", "uniform", retention_ratio=ratio, rounding="largest_remainder")
     return budget(torch.zeros(tokens.frames), tokens)
 
 
-def call(pruner: AbstractPruner, tokens: VisualTokens, budget: Budget) -> Selection:
-    try:
-        return pruner(tokens, budget)
-    except ValueError as error:
-        if "must be in" not in str(error):  # a ratio at which the method is not defined names its range
-            raise
-        pytest.skip(f"refused: {error}")
+def defined(option: str, tokens: VisualTokens) -> list[float]:
+    """The ratios at which the pruner does not refuse these tokens; there has to be one."""
+    ratios = []
+    for ratio in RATIOS:
+        try:
+            component("pruner", option, retention_ratio=ratio)(tokens, exact(tokens, ratio))
+            ratios.append(ratio)
+        except ValueError as error:
+            if "retention_ratio must be in" not in str(error):  # a ratio at which the method is not defined
+                raise
+    assert ratios, "a pruner has to be defined at some ratio"
+    return ratios
 
 
 @every_shape
 @pytest.mark.parametrize("option", ACTIVE)
 def test_rows_ascend_and_are_distinct(option: str, shape: str) -> None:
-    pruner = component("pruner", option, retention_ratio=0.5)
-    tokens = tokens_for(pruner, shape)
-    selection = call(pruner, tokens, half(tokens))
-    rows = selection.index[selection.index >= 0]
-    assert (rows.diff() > 0).all()
-    assert (rows < len(tokens)).all()
-    kept = tokens.keep(selection)
-    assert len(kept) == len(selection)
-    assert kept.features.isfinite().all()
+    tokens = tokens_for(option, shape)
+    for ratio in defined(option, tokens):
+        selection = component("pruner", option, retention_ratio=ratio)(tokens, exact(tokens, ratio))
+        rows = selection.index[selection.index >= 0]
+        assert (rows.diff() > 0).all()
+        assert (rows < len(tokens)).all()
+        kept = tokens.keep(selection)
+        assert len(kept) == len(selection)
+        assert kept.features.isfinite().all()
 
 
 @every_shape
 @pytest.mark.parametrize("option", ACTIVE)
 def test_same_input_same_selection(option: str, shape: str) -> None:
-    pruners = [component("pruner", option, retention_ratio=0.5) for _ in range(2)]
-    tokens = tokens_for(pruners[0], shape)
-    first, second = (call(pruner, tokens, half(tokens)) for pruner in pruners)
-    again = call(pruners[0], tokens, half(tokens))
+    tokens = tokens_for(option, shape)
+    ratio = defined(option, tokens)[0]
+    pruners = [component("pruner", option, retention_ratio=ratio) for _ in range(2)]
+    first, second, again = (pruner(tokens, exact(tokens, ratio)) for pruner in (*pruners, pruners[0]))
     for other in (second, again):
         assert torch.equal(first.index, other.index)
         if first.features is not None:
@@ -86,19 +98,39 @@ def test_same_input_same_selection(option: str, shape: str) -> None:
 @every_shape
 @pytest.mark.parametrize("option", ACTIVE)
 def test_input_is_left_alone(option: str, shape: str) -> None:
-    pruner = component("pruner", option, retention_ratio=0.5)
-    tokens, untouched = tokens_for(pruner, shape), tokens_for(pruner, shape)
-    call(pruner, tokens, half(tokens))
+    tokens, untouched = tokens_for(option, shape), tokens_for(option, shape)
+    defined(option, tokens)
     assert torch.equal(tokens.features, untouched.features)
     assert torch.equal(tokens.cues.tower_states, untouched.cues.tower_states)
     assert torch.equal(tokens.cues.probe_attention, untouched.cues.probe_attention)
+
+
+@pytest.mark.parametrize("option", [option for option in ACTIVE if option not in OWN_COUNT])
+def test_calls_leave_some_tokens_but_not_all(option: str) -> None:
+    """After every call that the pipeline makes, whatever the scope and the layers."""
+    start = tokens_for(option, "square")
+    for ratio in defined(option, start):
+        pruner, tokens = component("pruner", option, retention_ratio=ratio), start
+        for layer in range(start.depth) if pruner.layers == "all" else pruner.layers:
+            tokens = tokens.keep(pruner(replace(tokens, layer=layer), exact(start, ratio)))
+        assert 0 < len(tokens) < len(start)
+
+
+@every_shape
+@pytest.mark.parametrize("option", ONCE_PER_VIDEO)
+def test_the_total_of_a_video_is_met_within_a_frame(option: str, shape: str) -> None:
+    tokens = tokens_for(option, shape)
+    for ratio in defined(option, tokens):
+        budget = exact(tokens, ratio)
+        selection = component("pruner", option, retention_ratio=ratio)(tokens, budget)
+        assert abs(len(selection) - budget.total) <= max(SHAPES[shape][0])
 
 
 @every_shape
 @pytest.mark.parametrize("option", BOUND)
 def test_exactly_the_budget_is_kept(option: str, shape: str) -> None:
     pruner = component("pruner", option)
-    tokens = tokens_for(pruner, shape)
+    tokens = tokens_for(option, shape)
     kept = tokens.keep(pruner(tokens, toy_budget(UNEVEN[shape], tokens)))
     assert kept.per_frame.tolist() == UNEVEN[shape]
 
@@ -107,7 +139,7 @@ def test_exactly_the_budget_is_kept(option: str, shape: str) -> None:
 @pytest.mark.parametrize("option", BOUND)
 def test_nothing_granted_nothing_kept(option: str, shape: str) -> None:
     pruner = component("pruner", option)
-    tokens = tokens_for(pruner, shape)
+    tokens = tokens_for(option, shape)
     assert len(pruner(tokens, toy_budget([0] * tokens.frames, tokens))) == 0
 
 
@@ -115,7 +147,7 @@ def test_nothing_granted_nothing_kept(option: str, shape: str) -> None:
 @pytest.mark.parametrize("option", BOUND)
 def test_full_budget_keeps_every_row(option: str, shape: str) -> None:
     pruner = component("pruner", option)
-    tokens = tokens_for(pruner, shape)
+    tokens = tokens_for(option, shape)
     selection = pruner(tokens, toy_budget(SHAPES[shape][0], tokens))
     assert torch.equal(selection.index, torch.arange(len(tokens)))
     if option not in MERGES_EVERYTHING:
@@ -125,12 +157,13 @@ def test_full_budget_keeps_every_row(option: str, shape: str) -> None:
 @pytest.mark.parametrize("option", [option for option in BOUND if option != "random"])
 def test_frames_do_not_know_each_other(option: str) -> None:
     pruner = component("pruner", option)
-    tokens = toy_tokens([16] * 20, (4, 4))
+    layer = first_layer(option)
+    tokens = toy_tokens([16] * 20, (4, 4), layer=layer)
     counts = [(5 * t) % 17 for t in range(20)]
     whole = tokens.keep(pruner(tokens, toy_budget(counts, tokens)))
     for t in (0, 7, 8, 19):
         rows = torch.arange(16 * t, 16 * t + 16)
-        single = toy_tokens([16], (4, 4), features=tokens.features[rows])
+        single = toy_tokens([16], (4, 4), layer=layer, features=tokens.features[rows])
         single = replace(single, cues=tokens.cues.take(rows))
         alone = single.keep(pruner(single, toy_budget([counts[t]], single)))
         assert torch.equal(alone.row, whole.row[whole.frame == t])
@@ -140,15 +173,15 @@ def test_frames_do_not_know_each_other(option: str) -> None:
 
 @pytest.mark.parametrize("option", [option for option in BOUND if component("pruner", option).cues])
 def test_a_missing_cue_is_named(option: str) -> None:
-    tokens = replace(toy_tokens([16], (4, 4)), cues=Cues())
+    tokens = replace(tokens_for(option, "one frame"), cues=Cues())
     with pytest.raises(ValueError, match=r"the cue \w+ must be given"):
-        component("pruner", option)(tokens, half(tokens))
+        component("pruner", option)(tokens, exact(tokens, 0.5))
 
 
 @pytest.mark.parametrize("option", ACTIVE)
 def test_half_precision_features(option: str) -> None:
-    pruner = component("pruner", option, retention_ratio=0.5)
-    tokens = tokens_for(pruner, "square")
+    tokens = tokens_for(option, "square")
     coarse = toy_tokens(*SHAPES["square"], layer=tokens.layer, features=tokens.features.bfloat16())
-    kept = coarse.keep(call(pruner, coarse, half(coarse)))
+    ratio = defined(option, coarse)[0]
+    kept = coarse.keep(component("pruner", option, retention_ratio=ratio)(coarse, exact(coarse, ratio)))
     assert kept.features.dtype == torch.bfloat16

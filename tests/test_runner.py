@@ -1,7 +1,9 @@
 """The runner on toy stages: what is asked how often, what becomes of failures, what a second run does."""
 
 import json
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,21 @@ from kvtp.command import CommandError
 from kvtp.config import Row
 from kvtp.errors import LoadError
 from kvtp.frames.base import AbstractFrames
+from kvtp.metric.flops import llm_prefill
 from kvtp.pipeline import Pipeline
 from kvtp.pruner.base import AbstractPruner
 from kvtp.relevance.base import AbstractRelevance
 from kvtp.runner import Runner
 from kvtp.scout.none import NoScout
+from kvtp.store import Store
 from kvtp.types import Answer, Budget, Frames, Prediction, Prompt, Question, Selection, Verdict, VisualTokens
+
+SLOW = 0.2  # [s]
 
 
 class Benchmark(AbstractBenchmark):
+    parser = "none"
+
     def __init__(self, *asked: tuple[str, str]) -> None:
         self.asked = [
             Question(f"{place}", video, text, answer="B", groups={"kind": text}, cluster=video)
@@ -53,10 +61,18 @@ class Files(AbstractFrames):
 
     def __init__(self) -> None:
         self.read: list[str] = []
-        self.ahead: list[str] = []
+        self.begun: list[str] = []
+        self.workers = 1
+
+    @property
+    def ahead(self) -> int:
+        return self.workers
 
     def __call__(self, video: Any) -> Frames:
         self.read.append(video)
+        if video == "slow at first" and self.read.count(video) == 1:
+            time.sleep(SLOW)
+            raise LoadError("out of luck")
         if video.startswith("broken"):
             raise LoadError(f"{video}: the answer is B")
         return Frames(
@@ -68,7 +84,7 @@ class Files(AbstractFrames):
         )
 
     def prefetch(self, video: Any) -> None:
-        self.ahead.append(video)
+        self.begun.append(video)
 
 
 class Model(AbstractBackbone):
@@ -81,6 +97,11 @@ class Model(AbstractBackbone):
         self.encoded: list[frozenset[str]] = []
         self.said: list[str] = []
         self.loads = 0
+        self.weights = "first"
+
+    @property
+    def identity(self) -> str:
+        return self.weights
 
     def load(self) -> None:
         self.loads += 1
@@ -106,11 +127,19 @@ class Model(AbstractBackbone):
         match state:
             case "fails":
                 raise RuntimeError("the answer is B")
+            case "slow at first" if self.said.count(state) == 1:
+                time.sleep(SLOW)
+                raise RuntimeError("out of luck")
             case "fails once" if self.said.count(state) == 1:
                 raise RuntimeError("out of luck")
             case "stops" if self.said.count(state) == 1:
                 raise KeyboardInterrupt
-        return Answer("B" if state != "A" else "A", {"visual": (4, 2), "newline": (0, 0), "text": (5, 5)})
+        return Answer(
+            "B" if state != "A" else "A",
+            {"visual": (4, 2), "newline": (0, 0), "text": (5, 5)},
+            (9, 6),
+            {"A": -1.5, "B": -0.5} if state != "A" else None,
+        )
 
 
 class Even(AbstractRelevance):
@@ -146,10 +175,18 @@ class World:
         Runner(threshold, attempts, "auto", 30)(self.cells(*names, budget=budget or Whole()))
 
     def cells(self, *names: str, budget: AbstractBudget) -> list[Cell]:
-        choices = {"method": "toy", "backbone": "toy", "benchmark": "toy"}
+        choices = {"method": "toy", "backbone": "toy", "benchmark": "toy", "pruner": "toy"}
+        config = {
+            "retention_ratio": 0.2,
+            "paths": {"data": "here"},
+            "frames": {"reader": None},
+            "backbone": {"device": "cpu"},
+            "budget": {"retention_ratio": 0.4},
+            "pruner": {},
+        }
         return [
             Cell(
-                Row(name, name, self.root / name, choices, (), {"retention_ratio": 1.0}),
+                Row(name, name, self.root / name, choices, (), config),
                 Pipeline(self.benchmark, self.frames, self.model, NoScout(), Even(), budget, Keep(*name.split("+"))),
             )
             for name in names
@@ -178,6 +215,7 @@ def test_every_failure_is_told_and_none_is_scored(tmp_path: Path) -> None:
     assert [(row["question_id"], row["message"]) for row in told["failures"]] == [
         (str(place), rows[place]["text"]) for place in (1, 2, 3)
     ]
+    assert told["retention_ratio"] == 0.4  # the budget's
     assert told["tokens"] == {"mean_over_layers": 3.0, "at_decode": 2.0, "per_layer": [4.0, 2.0]}
     log = (tmp_path / "tower_states" / "predictions.0.jsonl").read_text()
     assert log.count("\n") == 5
@@ -187,7 +225,7 @@ def test_a_video_is_read_once_for_all(tmp_path: Path) -> None:
     world = World(tmp_path, ("film", "A"), ("other", "A"), ("film", "B"), ("third", "B"))
     world.run("tower_states", "probe_attention")
     assert world.frames.read == ["film", "other", "third"]
-    assert world.frames.ahead == ["other", "third"]
+    assert world.frames.begun == ["other", "third"]
     assert world.model.encoded == [frozenset({"tower_states", "probe_attention"})] * 3
     assert world.model.loads == 1
     assert len(world.model.said) == 2 * 4
@@ -195,6 +233,36 @@ def test_a_video_is_read_once_for_all(tmp_path: Path) -> None:
         decoded = ["decode_video" in row["timings_ms"] for row in world.rows(name)]
         assert decoded == [True, True, False, True]  # with the first question of each video
         assert all("decode" in row["timings_ms"] for row in world.rows(name))
+
+
+def test_as_many_videos_are_fetched_ahead_as_the_frames_take(tmp_path: Path) -> None:
+    world = World(tmp_path, *((film, "A") for film in "abcd"))
+    world.frames.workers = 2
+    world.run("tower_states")
+    assert world.frames.begun == ["b", "c", "c", "d", "d"]
+    none = World(tmp_path / "none", *((film, "A") for film in "ab"))
+    none.frames.workers = 0
+    none.run("tower_states")
+    assert none.frames.begun == []
+
+
+def test_rows_tell_reader_likelihoods_and_cost(tmp_path: Path) -> None:
+    world = World(tmp_path, ("film", "B"), ("film", "A"), ("broken", "A"), ("film", "fails"))
+    world.run("tower_states")
+    rows = world.rows("tower_states")
+    assert [row["reader"] for row in rows] == ["toy", "toy", None, "toy"]
+    assert [row["likelihoods"] for row in rows] == [{"A": -1.5, "B": -0.5}, None, None, None]
+    assert rows[0]["flops"] == {"llm_prefill": llm_prefill(Model.shape, [4 + 5, 2 + 5], [9, 6])}
+    assert rows[3]["flops"] is None
+
+
+def test_the_times_of_failed_attempts_are_nobodys(tmp_path: Path) -> None:
+    world = World(tmp_path, ("slow at first", "slow at first"), ("slow at first", "fails"), ("broken", "A"))
+    world.run("tower_states")
+    answered, failed, broken = (row["timings_ms"] for row in world.rows("tower_states"))
+    assert {"decode_video", "vision", "decode"} <= answered.keys()
+    assert sum(answered.values()) < 1e3 * SLOW
+    assert failed == broken == {}
 
 
 def test_other_frames_are_other_frames(tmp_path: Path) -> None:
@@ -215,9 +283,15 @@ def test_errors_are_tried_again_and_answers_are_not(tmp_path: Path) -> None:
     assert [row["outcome"] for row in world.rows("tower_states")] == ["wrong", "correct", "model_error"]
 
 
-def test_a_refusal_stands(tmp_path: Path) -> None:
+def test_a_refusal_stands(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     world = World(tmp_path, ("film", "A"))
     world.run("tower_states", budget=Never(), threshold=0.0)
+    assert "tower_states: refused 1 of 1: Refused: retention_ratio must be in [0.3, 1], got 0.2" in caplog.text
+    told = world.told("tower_states")
+    assert (told["accuracy"], told["refused"], told["errors"], told["valid"]) == (None, 1, 0, True)
+    (line,) = [line.split() for line in caplog.text.splitlines() if line.startswith("tower_states ")]
+    assert line == ["tower_states", "–", "1", "0", "1", "–"]
     (row,) = world.rows("tower_states")
     assert (row["outcome"], row["score"]) == ("refused", None)
     assert row["text"] == "Refused: retention_ratio must be in [0.3, 1], got 0.2"
@@ -248,28 +322,103 @@ def test_an_interrupt_goes_through_and_the_next_run_resumes(tmp_path: Path) -> N
     assert untimed(world.rows("tower_states")) == untimed(whole.rows("tower_states"))
 
 
-def test_a_finished_run_is_only_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["config.yaml", "questions", "weights", "predictions.jsonl", "summary.json"])
+def test_stopped_while_a_file_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    """The next run brings what an undisturbed one does."""
+    asked = [("film", "A"), ("film", "B")]
+    whole = World(tmp_path / "whole", *asked)
+    whole.run("tower_states")
+    world = World(tmp_path / "halted", *asked)
+    replace = Path.replace
+
+    def halts(self: Path, target: Path) -> Path:
+        if target.name == file:
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", halts)
+        with pytest.raises(KeyboardInterrupt):
+            world.run("tower_states")
+    assert not list(world.root.rglob(file))
+    world.run("tower_states")
+    assert untimed(world.rows("tower_states")) == untimed(whole.rows("tower_states"))
+    assert world.told("tower_states") == whole.told("tower_states")
+    assert world.model.said == ["A", "B"]
+
+
+def test_a_finished_run_is_only_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path, ("film", "A"))
     world.run("tower_states")
-    before = world.rows("tower_states")
+    before = contents(tmp_path)
+    monkeypatch.setattr("kvtp.session.versions", lambda: {"kvtp": "later"})
     world.run("tower_states")
     assert world.frames.read == ["film"]
     assert world.model.loads == 1
-    assert world.rows("tower_states") == before
+    assert contents(tmp_path) == before
+
+
+def test_rows_are_of_the_versions_that_wrote_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, ("film", "A"), ("film", "fails"))
+    for version in ("1", "1", "2"):
+        monkeypatch.setattr("kvtp.session.versions", lambda version=version: {"kvtp": version})
+        world.run("tower_states", attempts=1)
+    assert world.told("tower_states")["versions"] == [{"kvtp": "1"}, {"kvtp": "2"}]
+    lines = (tmp_path / "tower_states" / ".hydra" / "sessions.0.jsonl").read_text().splitlines()
+    first, _, last = (json.loads(line) for line in lines)
+    assert first | {"versions": {"kvtp": "2"}} == last
+    assert (last["paths"], last["backbone.device"], last["processes"]) == ({"data": "here"}, "cpu", 1)
+
+
+def test_other_weights_do_not_resume(tmp_path: Path) -> None:
+    world = World(tmp_path, ("film", "A"))
+    world.run("tower_states")
+    world.model.weights = "trained further"
+    with pytest.raises(CommandError, match=r"made with other weights: .* move that folder away"):
+        world.run("tower_states")
+
+
+def test_folders_are_locked_in_one_order(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever waits for the later folder holds the earlier one, in whatever order the runs are listed: no two commands
+    can each hold what the other waits for."""
+    world = World(tmp_path, ("film", "A"))
+    caplog.set_level("INFO")
+    holder = Store(tmp_path / "tower_states")
+    holder.lock(wait=False)
+    cells = world.cells("tower_states", "probe_attention", budget=Whole())
+    with ThreadPoolExecutor(1) as pool:
+        runs = pool.submit(Runner(1.0, 1, "auto", 30), cells, True)
+        while "waiting for the run that writes" not in caplog.text:
+            assert not runs.done(), runs.result()
+        try:
+            with pytest.raises(CommandError, match="is being written by another run"):
+                Store(tmp_path / "probe_attention").lock(wait=False)
+        finally:
+            holder.unlock()
+        runs.result(timeout=30)
 
 
 def test_ids_must_differ(tmp_path: Path) -> None:
     world = World(tmp_path, ("film", "A"), ("film", "B"))
     world.benchmark.asked[1] = world.benchmark.asked[0]
-    with pytest.raises(CommandError, match="two questions have the same id"):
+    with pytest.raises(CommandError, match="two questions have the same id '0'"):
         world.run("tower_states")
 
 
 def test_bad_settings_are_refused() -> None:
-    for bad in ({"error_threshold": 1.5}, {"attempts": 0}, {"accelerator": "tpu"}, {"log_every": -1}):
+    for bad in (
+        {"error_threshold": 1.5},
+        {"attempts": 0},
+        {"accelerator": "tpu"},
+        {"log_every": -1},
+    ):
         settings = {"error_threshold": 0.05, "attempts": 2, "accelerator": "auto", "log_every": 30} | bad
         with pytest.raises(ValueError, match=f"runner.{next(iter(bad))} must be"):
             Runner(**settings)
+
+
+def contents(root: Path) -> dict[Path, str]:
+    return {path: path.read_text() for path in root.rglob("*") if path.is_file()}
 
 
 def untimed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -4,14 +4,15 @@ import json
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from kvtp.command import CommandError
 from kvtp.store import Store, write_whole
-from kvtp.types import Prediction, Question
+from kvtp.types import Prediction, Question, VideoRef
 
 ROW = Prediction(
     question_id="a",
@@ -32,7 +33,7 @@ FAILED = replace(ROW, outcome="model_error", score=None, text="RuntimeError: B",
 def write(store: Store, rank: int, *rows: Prediction) -> None:
     file = store.append_to(rank)
     for row in rows:
-        file.append(row)
+        file.append(asdict(row))
     file.close()
 
 
@@ -70,11 +71,19 @@ def test_errors_give_way_and_nothing_else_does(tmp_path: Path) -> None:
     assert store.read()["b"].text == "later"
 
 
-def test_a_broken_line_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        *('{"question_id": "b"}', "null", "5", "[]", '"b"', "{", "\udcff"),
+        json.dumps(asdict(ROW) | {"outcome": "perfect"}),
+        json.dumps(asdict(ROW) | {"tokens_per_layer": [1]}),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path: Path, line: str) -> None:
     store = Store(tmp_path)
     write(store, 0, ROW)
-    with (tmp_path / "predictions.0.jsonl").open("a") as file:
-        file.write('{"question_id": "b"}\n')
+    with (tmp_path / "predictions.0.jsonl").open("a", errors="surrogateescape") as file:
+        file.write(line + "\n")
     with pytest.raises(CommandError, match=r"predictions.0.jsonl:2 is no prediction"):
         store.read()
 
@@ -93,16 +102,54 @@ def test_files_are_replaced_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_other_questions_are_refused(tmp_path: Path) -> None:
+    """Of other weights as well; where nothing is predicted yet there is nothing to refuse."""
     store = Store(tmp_path)
-    question = Question("a", "here/film.mp4", "Who?", ("x", "y"), "A")
-    store.describe({"seed": 0}, ["seed=0"], [question])
-    store.describe({"seed": 0}, ["seed=0"], [replace(question, video="elsewhere/film.mp4")])
-    with pytest.raises(CommandError, match="the questions are not those"):
-        store.describe({"seed": 0}, ["seed=0"], [replace(question, answer="B")])
-    assert (tmp_path / ".hydra" / "config.yaml").read_text() == "seed: 0\n"
+    asked = [
+        Question("a", "here/videos/film.mp4", "Who?", ("x", "y"), "A", {"kind": "x"}),
+        Question("b", VideoRef("here/videos/more/film.mp4", 1, 2), "Who?", cluster="film"),
+    ]
+    moved = [
+        replace(asked[0], video="elsewhere/film.mp4"),
+        replace(asked[1], video=VideoRef("elsewhere/more/film.mp4", 1, 2)),
+    ]
+    store.describe({"seed": 1}, ["seed=1"], asked[:1], "w", "p")
+    store.describe({"seed": 0}, ["seed=0"], asked, "w", "p")
+    write(store, 0, ROW)
+    store.describe({"seed": 0, "device": "other"}, [], moved, "w", "p")
+    assert (tmp_path / ".hydra" / "config.yaml").read_text() == "seed: 0\n"  # the first session's
+    assert (tmp_path / ".hydra" / "overrides.yaml").read_text() == "- seed=0\n"
+    for place, change in (
+        (0, {"answer": "B"}),
+        (0, {"video": "here/videos/other.mp4"}),
+        (0, {"groups": {"kind": "y"}}),
+        (0, {"cluster": "film"}),
+        (1, {"video": VideoRef("here/videos/film.mp4", 1, 2)}),
+        (1, {"video": VideoRef("here/videos/more/film.mp4", 1, 3)}),
+        (1, {"debiased": "Who is it?"}),
+    ):
+        changed = [replace(row, **change) if number == place else row for number, row in enumerate(asked)]
+        with pytest.raises(CommandError, match=r"made with other questions: .* move that folder away"):
+            store.describe({"seed": 0}, [], changed, "w", "p")
+    with pytest.raises(CommandError, match=r"made with other weights: .* move that folder away"):
+        store.describe({"seed": 0}, [], asked, "v", "p")
+    with pytest.raises(CommandError, match="made with another parser"):
+        store.describe({"seed": 0}, [], asked, "w", "q")
+    (tmp_path / ".hydra" / "weights").unlink()
+    with pytest.raises(CommandError, match="made with other weights"):
+        store.describe({"seed": 0}, [], asked, "w", "p")
 
 
-def test_one_writer_and_no_stale_lock(tmp_path: Path) -> None:
+def test_sessions_are_appended(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.describe({}, [], [], "w", "p")
+    assert store.sessions() == []
+    store.begin(1, {"versions": {"kvtp": "1"}})
+    store.begin(0, {"versions": {"kvtp": "2"}})
+    store.begin(0, {"versions": {"kvtp": "3"}})
+    assert [one["versions"]["kvtp"] for one in store.sessions()] == ["2", "3", "1"]
+
+
+def test_one_writer_and_no_stale_lock(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = str(tmp_path / ".lock")
     code = (
         f"import filelock, time; lock = filelock.FileLock({path!r}); lock.acquire(); print(flush=True); time.sleep(99)"
@@ -116,7 +163,13 @@ def test_one_writer_and_no_stale_lock(tmp_path: Path) -> None:
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     store.lock(wait=False)
+    rival = Store(tmp_path)
     with pytest.raises(CommandError, match="is being written by another run"):
-        Store(tmp_path).lock(wait=False)
-    store.unlock()
-    Store(tmp_path).lock(wait=False)
+        rival.lock(wait=False)
+    caplog.set_level("INFO")
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(rival.lock, True)
+        while "waiting for the run that writes" not in caplog.text:
+            assert not waits.done()
+        store.unlock()
+        waits.result(timeout=10)

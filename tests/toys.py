@@ -1,10 +1,13 @@
 """A small world for tests: tokens with every cue, budgets, and components from their YAML."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
+import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -24,6 +27,14 @@ def component(group: str, option: str, *, retention_ratio: float = 0.3, **change
     chosen = OmegaConf.merge(OmegaConf.load(CONF / group / f"{option}.yaml"), changed)
     parent = OmegaConf.create({"retention_ratio": retention_ratio, "seed": 0, group: chosen})
     return instantiate(parent[group], _convert_="all")
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """As a run has it: without the type checks that the tests add, which would be the first to refuse a value."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+        yield
 
 
 def toy_tokens(

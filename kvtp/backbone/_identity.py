@@ -3,18 +3,16 @@
 import hashlib
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
+from transformers.utils import cached_file
 
 SAMPLE = 2**20  # bytes read at the beginning, the middle and the end of a file: shards are too large to read whole
 
 
 def fingerprint(checkpoint: str, revision: str | None) -> str:
-    """Of a folder: a digest of its configuration and of samples of its weights. Of a hub id: the cached commit."""
+    """Of a folder: a digest of its configuration and of samples of its weights. Of a hub id: its commit."""
     folder = Path(checkpoint)
     if not folder.is_dir():
-        cached = try_to_load_from_cache(checkpoint, "config.json", revision=revision)
-        commit = Path(cached).parent.name if isinstance(cached, str) else revision
-        return f"{checkpoint}@{commit}"
+        return f"{checkpoint}@{Path(cached_file(checkpoint, 'config.json', revision=revision)).parent.name}"
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors")):
         size = path.stat().st_size

@@ -1,12 +1,12 @@
 """Which letter a reply names. Deterministic; it never guesses and never raises."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 
-from kvtp.benchmark._normal import normal
+from kvtp.benchmark._normal import same
 
-PARSER = 1  # raised whenever a reply could be read otherwise than before
+PARSER = 2  # raised whenever a reply could be read otherwise than before
 
 _MARKUP = re.compile(r"[*_`\"“”]+")
 _ALONE = re.compile(r"[(\[{]?\s*([A-Za-z])\s*[)\]}]?\s*[.:,;!]?")
@@ -17,7 +17,7 @@ _STATED = re.compile(
     re.IGNORECASE,
 )
 # "B. red circle", "(B) red", "B: red" where a line begins
-_LEADING = re.compile(r"^\s*(?:\((?P<inner>[A-Za-z])\)|(?P<letter>[A-Za-z])[.):](?=\s|$))", re.MULTILINE)
+_LEADING = re.compile(r"^\s*(?P<open>\()?(?P<letter>[A-Za-z])(?(open)\)|[.):](?=\s|$))", re.MULTILINE)
 _INLINE = re.compile(r"(?:(?<=[\s;,])\(|(?<=[\s;,]))(?P<letter>[A-Z])[.):](?=\s|$)")
 _BRACKETED = re.compile(r"\((?P<letter>[A-Z])\)")
 # the "or C" of "B or C"; an A or I that goes on with a word is none
@@ -27,6 +27,23 @@ _ANOTHER = re.compile(
 )
 # what may follow a letter that could be a word ("a", "A", "I"): the end, punctuation or a reason
 _REST = re.compile(r"\s*(?:$|[.,:;!)\]\n]|(?:because|since|as)\b)")
+# "not (A)", "cannot be B", "rather than (A)": between denial and letter no other thing is spoken of
+_DENIED_BEFORE = re.compile(
+    r"\b(?:not|cannot|\w+n't|neither|nor|never|none of|rather than|instead of|other than|except|(?:wrong|incorrect):?)"
+    r"(?: +(?:be|is|was|it|that|the|an?|right|correct|best|one|think|believe|go|for|with))* *\(?$",
+    re.IGNORECASE,
+)
+_VERB = (
+    r"(?:which|that|an?|the|is|was|seems|looks|appears|can|could|must|would|should|does|did|has|be|been"
+    r"|also|both|just|clearly|definitely|obviously|certainly|probably|likely) +"
+)
+# "(A) is wrong", "B, which cannot be", "is not"; but "B not A" names B
+_DENIED_AFTER = re.compile(
+    rf"(?:, *(?=which))?(?:(?:{_VERB})*"
+    r"(?:cannot|\w+n't|neither|wrong|incorrect|false|impossible|ruled out|excluded|eliminated)"
+    rf"|(?:{_VERB})+not)\b",
+    re.IGNORECASE,
+)
 
 
 def letters(options: Sequence[str]) -> tuple[str, ...]:
@@ -41,17 +58,19 @@ def letter(reply: str, options: Sequence[str]) -> str | None:
 
     Read in this order, the first that says anything decides: the letter alone (or alone on the first line); an option's
     text, verbatim, with or without its letter; letters stated ("the answer is B", "B. …" where a line begins); a
-    letter in brackets anywhere. An article is no letter: "A man walks", "the answer is a dog".
+    letter in brackets anywhere. An article is no letter: "A man walks", "the answer is a dog". A letter that is denied
+    ("(A) is wrong", "not option B") counts as naming something else: what is left over is not the answer for that.
     """
     known = letters(options)
-    text = _MARKUP.sub("", reply).strip()
+    text = _MARKUP.sub("", reply).replace("’", "'").strip()
     for part in (text, text.partition("\n")[0]):
         if alone := _ALONE.fullmatch(part.strip()):
             return _only({alone[1].upper()}, known)
     if (verbatim := _verbatim(text, options, known)) is not None:
         return verbatim
-    named = _stated(text) | _leading(text, known)
-    return _only(named or {found["letter"] for found in _BRACKETED.finditer(text)}, known)
+    meant = dict(zip(known, options, strict=True))
+    named = _stated(text, meant) | _leading(text, meant)
+    return _only(named or {_affirmed(found, meant) for found in _BRACKETED.finditer(text)}, known)
 
 
 def _only(named: set[str], known: Sequence[str]) -> str | None:
@@ -60,35 +79,47 @@ def _only(named: set[str], known: Sequence[str]) -> str | None:
 
 def _verbatim(text: str, options: Sequence[str], known: Sequence[str]) -> str | None:
     """ "red circle", "B. red circle" or "B red circle" where B is "red circle"."""
-    said = normal(text)
-    whole = [option for option, its in zip(known, options, strict=True) if said and normal(its) == said]
+    whole = [option for option, its in zip(known, options, strict=True) if same(text, its)]
     if len(whole) == 1:
         return whole[0]
     for option, its in zip(known, options, strict=True):
         head = re.match(rf"\(?{option}\b[.):]*\s+", text)
-        if head and normal(its) and normal(text[head.end() :]) == normal(its):
+        if head and same(text[head.end() :], its):
             return option
     return None
 
 
-def _stated(text: str) -> set[str]:
+def _affirmed(found: re.Match[str], meant: Mapping[str, str]) -> str:
+    """The letter found, or "" where it is denied. The words of its option deny nothing: "(B) cannot be seen"."""
+    name = found["letter"].upper()
+    its = meant.get(name, "").strip()
+    rest = found.string[found.end() :].lstrip(" )]:–-")
+    if its and (whole := re.match(re.escape(its), rest, re.IGNORECASE)):
+        rest = rest[whole.end() :].lstrip()
+    elif its and rest.casefold().split()[:1] == its.casefold().split()[:1]:
+        rest = ""
+    denied = _DENIED_BEFORE.search(found.string, 0, found.start()) or _DENIED_AFTER.match(rest)
+    return "" if denied else name
+
+
+def _stated(text: str, meant: Mapping[str, str]) -> set[str]:
     named = set()
     for found in _STATED.finditer(text):
         word = (found["letter"] in "AI" or found["letter"].islower()) and not (found["open"] and found["close"])
         if word and not _REST.match(text, found.end()) and not _ANOTHER.match(text, found.end()):
             continue
-        named.add(found["letter"].upper())
+        named.add(_affirmed(found, meant))
         named |= _others(text, found.end())
     return named
 
 
-def _leading(text: str, known: Sequence[str]) -> set[str]:
+def _leading(text: str, meant: Mapping[str, str]) -> set[str]:
     named = set()
     for found in _LEADING.finditer(text):
-        named.add((found["inner"] or found["letter"]).upper())
+        named.add(_affirmed(found, meant))
         named |= _others(text, found.end())
     if named:  # "A. red B. blue": a list of the options is no answer
-        named |= {found["letter"] for found in _INLINE.finditer(text)} & set(known)
+        named |= {found["letter"] for found in _INLINE.finditer(text)} & set(meant)
     return named
 
 

@@ -3,12 +3,32 @@
 import re
 import unicodedata
 
-_ARTICLE = re.compile(r"\b(?:a|an|the)\b")
-_PUNCTUATION = re.compile(r"[^\w\s.]|(?<!\d)\.|\.(?!\d)")  # a decimal point stays
+_ARTICLES = {"a", "an", "the"}
+_MEANS = frozenset("#%&@/‰.:*-")  # punctuation to Unicode; the last four only where they are not `_LOOSE`
+_ONE_SIGN = str.maketrans(dict.fromkeys("‐‑‒–—−", "-") | {"⁄": "/"})
+_LOOSE = re.compile(
+    r"\.(?!\d)|(?<=[^\W\d]|\.)\."  # no decimal point
+    r"|(?<!\d)[:*]|[:*](?!\d)"  # not between digits
+    r"|(?<=[^\W\d])-(?=\w)|(?<=\d)-(?=[^\W\d])|(?<!\w)-(?!\W?\.?\d)"  # neither a sign nor after the last letter
+)
+_UNIT = re.compile(r"(?<=\d) (?=[%‰°])")
 
 
 def normal(text: str) -> str:
-    """Case-folded, without punctuation, articles and superfluous blanks (the normalisation of SQuAD and VQA)."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    bare = " ".join(_PUNCTUATION.sub(" ", folded).split())
-    return " ".join(_ARTICLE.sub(" ", bare).split()) or bare
+    """Case-folded, without punctuation, articles and superfluous blanks (the normalisation of SQuAD and VQA).
+
+    Unlike there, all that changes the meaning stays: signs, decimals, "5%", "C++", "O-", "1/2", "3:1".
+    """
+    folded = unicodedata.normalize("NFKC", text).translate(_ONE_SIGN).casefold()
+    words = _LOOSE.sub(" ", "".join(" " if _idle(character) else character for character in folded)).split()
+    return _UNIT.sub("", " ".join([word for word in words if word not in _ARTICLES] or words))
+
+
+def same(said: str, meant: str) -> bool:
+    """Whether two texts are equal after normalisation; what leaves nothing equals nothing."""
+    return normal(said) == normal(meant) != ""
+
+
+def _idle(character: str) -> bool:
+    """Punctuation, control and format characters."""
+    return character == "`" or (unicodedata.category(character)[0] in "PC" and character not in _MEANS)

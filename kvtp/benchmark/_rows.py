@@ -1,5 +1,6 @@
 """Rows of a question file: read, checked, and every complaint names file, line, field and rule."""
 
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
 from kvtp.benchmark._letters import letters
-from kvtp.benchmark._normal import normal
+from kvtp.benchmark._normal import same
 from kvtp.errors import nearest
 
 Text = Annotated[str, Field(min_length=1)]
@@ -16,7 +17,7 @@ Text = Annotated[str, Field(min_length=1)]
 class Row(BaseModel):
     """One question about one video."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False)
 
     id: Text
     video: Text  # path in the folder of videos
@@ -31,6 +32,11 @@ class Row(BaseModel):
     debiased: Text | None = None
     relevance: Annotated[tuple[float, ...], Field(min_length=1)] | None = None  # label per clip
 
+    def check_segment(self) -> None:
+        """Raise ValueError unless the segment begins before it ends."""
+        if self.start is not None and self.end is not None and self.start >= self.end:
+            raise ValueError(f"field start: must be before end, got {self.start:g} s to {self.end:g} s")
+
     def label(self) -> str | None:
         """The answer as a letter where there are options; ValueError for one that is none of them."""
         if self.options is None or self.answer is None:
@@ -41,8 +47,8 @@ class Row(BaseModel):
             readings |= {known[self.answer]} if 0 <= self.answer < len(known) else set()
         elif self.answer.strip().upper() in known:
             return self.answer.strip().upper()
-        said = normal(str(self.answer))
-        readings |= {letter for letter, option in zip(known, self.options, strict=True) if normal(option) == said}
+        said = str(self.answer)
+        readings |= {letter for letter, option in zip(known, self.options, strict=True) if same(said, option)}
         if len(readings) != 1:
             how = f"may mean {' or '.join(sorted(readings))}; write the letter" if readings else "is none of them"
             raise ValueError(
@@ -53,15 +59,16 @@ class Row(BaseModel):
 
 
 def read_rows(path: Path) -> list[Row]:
-    """All rows of a JSON-lines file; ValueError naming file, line, field and rule for the first that breaks one."""
+    """All rows of a file of JSON lines; ValueError naming file, line, field and rule for the first that breaks one."""
     rows: list[Row] = []
     seen: dict[str, int] = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().removeprefix(BOM_UTF8).splitlines(), 1):
         if not line.strip():
             continue
         try:
             row = Row.model_validate_json(line)
             row.label()
+            row.check_segment()
         except ValidationError as error:
             raise ValueError(f"{path}:{number}: {_explain(error)}") from error
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Accuracy over all questions asked."""
+"""Accuracy over the questions that have a label."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -8,10 +8,14 @@ from kvtp.types import OUTCOMES, Prediction
 
 
 def accuracy(predictions: Sequence[Prediction]) -> float | None:
-    """Mean score in percent; whatever has no score counts 0. None where no question has a label."""
-    if all(row.outcome == "unlabelled" for row in predictions):
+    """Mean score of the labelled questions in percent; a labelled one without a score, as a failure, counts 0.
+
+    None where no question has a label, and where the method was refused for each that has one.
+    """
+    labelled = [row for row in predictions if row.answer is not None]
+    if all(row.outcome == "refused" for row in labelled):
         return None
-    return 100 * sum(row.score or 0.0 for row in predictions) / len(predictions)
+    return 100 * sum(row.score or 0.0 for row in labelled) / len(labelled)
 
 
 def summary(predictions: Sequence[Prediction]) -> dict[str, Any]:

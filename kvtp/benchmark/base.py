@@ -2,13 +2,18 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from kvtp.types import Frames, Prediction, Prompt, Question, Verdict
 
 
 class AbstractBenchmark(ABC):
-    """A list of questions. Nothing leaves the denominator."""
+    """A list of questions. Nothing leaves the denominator.
+
+    `parser` changes when the same reply would be read differently: such predictions must not be mixed.
+    """
+
+    parser: ClassVar[str]
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from kvtp.benchmark._letters import PARSER, letter
-from kvtp.benchmark._normal import normal
+from kvtp.benchmark._normal import same
 from kvtp.benchmark._prompt import letter_prompt
 from kvtp.benchmark._rows import Row, of_split, read_rows
 from kvtp.benchmark._summary import summary
 from kvtp.benchmark.base import AbstractBenchmark
-from kvtp.errors import check_range
+from kvtp.errors import check_whole
 from kvtp.types import Frames, Prediction, Prompt, Question, Verdict, VideoRef
 
 
@@ -19,12 +19,15 @@ class Folder(AbstractBenchmark):
 
     Fields: id, video, question; and where there are any: options, answer (letter, index or text), start and end [s],
     split, groups, cluster, debiased, relevance. `split` None = all rows; `limit`: the first so many questions, None =
-    all. A missing video costs its own questions only. Open questions are scored by exact match after normalisation.
+    all. A missing video costs its own questions only. Open questions are scored by exact match after normalisation,
+    which keeps signs and symbols. A question without an answer is asked, but is not in the accuracy.
     """
+
+    parser = f"letters {PARSER}"
 
     def __init__(self, root: str, questions: str, videos: str, split: str | None, limit: int | None) -> None:
         if limit is not None:
-            check_range("benchmark.limit", limit, 1)
+            check_whole("benchmark.limit", limit, 1)
         self.videos = Path(root) / videos
         path = Path(root) / questions
         if not path.is_file():
@@ -61,7 +64,7 @@ class Folder(AbstractBenchmark):
         if not reply.strip():
             return Verdict("empty", 0.0)
         if question.options is None:
-            right = normal(reply) == normal(question.answer)
+            right = same(reply, question.answer)
         elif choice is None:
             return Verdict("unparsed", 0.0)
         else:
@@ -69,4 +72,4 @@ class Folder(AbstractBenchmark):
         return Verdict("correct" if right else "wrong", float(right), choice)
 
     def summarise(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
-        return summary(predictions) | {"parser": PARSER}
+        return summary(predictions) | {"parser": self.parser}

@@ -29,18 +29,35 @@ def water_fill(
     """Rates c·exp(logits), cut to [least/capacity, 1], with the one c at which they keep `share` of all tokens.
 
     The same as handing what exceeds 1 to the frames below 1 in proportion to their rates until none exceeds 1. The
-    share kept is piecewise linear in c, with a kink wherever a frame leaves its least or becomes full: it is evaluated
-    at all kinks at once, in logarithms because neighbouring kinks may lie many orders of magnitude apart.
+    share kept is piecewise linear in c, with a kink wherever a frame leaves its least or becomes full. Kinks are kept
+    as logarithms, because neighbouring ones may lie many orders of magnitude apart.
     """
-    low = least / capacity.clamp_min(1)
-    kink = torch.cat([-logits, low.log() - logits]).sort().values
-    level = (kink[:, None] + logits).exp()
-    kept = (capacity * level.clamp(max=1).maximum(low)).sum(dim=1) / capacity.sum()
-    above = (kept < share).sum().clamp_max(len(kink) - 1)  # the answer lies on the stretch that ends at this kink
-    level = level.index_select(0, above[None]).squeeze(0)
-    free = (level > low) & (level <= 1)
-    bound = level.clamp(max=1).maximum(low)
+    low = least.double() / capacity.clamp_min(1)
+    leaves, fills = low.log() - logits, -logits
+    kink = _reached(share, torch.cat([leaves, fills]).sort().values, logits, capacity, low)
+    free = (leaves < kink) & (fills >= kink)  # between kinks: exp(log low − x + x) is not always low
+    bound = torch.where(fills < kink, 1, low)
+    level = (kink + logits).exp()
     moving = (capacity * torch.where(free, level, 0)).sum() / capacity.sum()
     spare = share - (capacity * torch.where(free, 0, bound)).sum() / capacity.sum()
     scale = torch.where(moving > 0, spare / moving, 1)
     return torch.where(free, level * scale, bound).clamp(max=1).maximum(low)
+
+
+def _reached(
+    share: float | Float64[Tensor, ""],
+    kinks: Float64[Tensor, " n"],
+    logits: Float64[Tensor, " T"],
+    capacity: Int64[Tensor, " T"],
+    low: Float64[Tensor, " T"],
+) -> Float64[Tensor, " 1"]:
+    """The first of the ascending `kinks` at which `share` is kept, or the last: bisection, which needs no table of n
+    times T and does not wait for the device."""
+    first = torch.zeros(1, dtype=torch.int64, device=kinks.device)
+    last = torch.full_like(first, len(kinks) - 1)
+    for _ in range(len(kinks).bit_length()):
+        middle = (first + last) // 2
+        level = (kinks[middle] + logits).exp().clamp(max=1).maximum(low)
+        short = (capacity * level).sum() / capacity.sum() < share
+        first, last = torch.where(short, middle + 1, first).minimum(last), torch.where(short, last, middle)
+    return kinks[first]

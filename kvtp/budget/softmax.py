@@ -8,7 +8,7 @@ from kvtp.budget._relevance import finite
 from kvtp.budget._rounding import largest_remainder, round_down, round_half_up
 from kvtp.budget._water_fill import softened, water_fill
 from kvtp.budget.base import AbstractBudget
-from kvtp.errors import check_choice, check_range, check_ratio
+from kvtp.errors import check_choice, check_range, check_ratio, check_whole
 from kvtp.types import Budget, VisualTokens
 
 
@@ -35,9 +35,9 @@ class Softmax(AbstractBudget):
         check_range("temperature", temperature, 0)
         check_choice("overflow", overflow, ("water_fill", "discard"))
         check_choice("rounding", rounding, ("largest_remainder", "floor"))
-        check_range("min_tokens", min_tokens, 0)
+        check_whole("min_tokens", min_tokens, 0)
         if clip is not None:
-            check_range("clip", clip, 1)
+            check_whole("clip", clip, 1)
         check_ratio(retention_ratio)
         self.retention_ratio = retention_ratio
         self.temperature = temperature

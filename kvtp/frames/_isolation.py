@@ -1,63 +1,65 @@
 """Decoding in processes of its own: a file that hangs or kills its decoder costs that file only."""
 
+import os
 import weakref
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from itertools import count
 from multiprocessing import get_context, get_start_method, set_start_method
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryFile
+from typing import IO
 
 import numpy as np
 from jaxtyping import UInt8
 from pebble import ProcessExpired, ProcessPool
 
 from kvtp.errors import LoadError
-from kvtp.frames._worker import Decoded, Request, decode
+from kvtp.frames._worker import Decoded, Request, Sheet, decode, end_with_parent
 
 
 @dataclass(frozen=True)
 class _Job:
     future: Future
-    pixels: Path
+    pixels: IO[bytes]
 
     def drop(self) -> None:
         """Nobody will ask for the result. A job that runs is let finish: killing its process would cost a new one."""
         if not self.future.running():
             self.future.cancel()
-        self.future.add_done_callback(lambda _: self.pixels.unlink(missing_ok=True))
+        self.future.add_done_callback(lambda _: self.pixels.close())
 
 
 class _Pool:
-    """Processes and the folder they write to; both end with the object, at the latest with the interpreter."""
+    """Processes that end with the object, at the latest with the interpreter."""
 
     def __init__(self, workers: int) -> None:
         if get_start_method(allow_none=True) == "loky":
             # joblib's workers were started in a way that processes spawned by them do not know
             set_start_method("spawn", force=True)
-        self.processes = ProcessPool(max_workers=workers, context=get_context("spawn"))
-        if not self.processes.active:  # it starts them; where that fails no folder is left behind
+        self.processes = ProcessPool(max_workers=workers, initializer=end_with_parent, context=get_context("spawn"))
+        if not self.processes.active:  # it starts them
             raise BrokenProcessPool
-        self._folder = TemporaryDirectory(prefix="kvtp-frames-")
-        self._numbers = count()
-        self.close = weakref.finalize(self, _end, self.processes, self._folder)
+        self.close = weakref.finalize(self, _end, self.processes)
 
     def schedule(self, request: Request, timeout: float) -> _Job:
-        pixels = Path(self._folder.name, f"{next(self._numbers)}.rgb")
-        return _Job(self.processes.schedule(decode, (request, pixels), timeout=timeout), pixels)
+        pixels = TemporaryFile()  # noqa: SIM115 — closed by whoever takes the result
+        mark = os.urandom(16)
+        pixels.write(mark)
+        pixels.flush()
+        sheet = Sheet(f"/proc/{os.getpid()}/fd/{pixels.fileno()}", mark)
+        return _Job(self.processes.schedule(decode, (request, sheet), timeout=timeout), pixels)
 
 
-def _end(processes: ProcessPool, folder: TemporaryDirectory) -> None:
+def _end(processes: ProcessPool) -> None:
     processes.stop()
     processes.join()
-    folder.cleanup()
 
 
 class Isolation:
     """`workers` processes, started at the first request; each request may take `timeout` [s].
 
-    Pixels travel by a file that is mapped, not read, and loses its name before they are used: nothing is left behind.
+    Pixels travel by a file without a name in the temporary folder (TMPDIR), which is mapped, not read. The decoding
+    process reaches it by the /proc entry of this one: nothing is left behind, even by a process that is killed.
     A script that decodes must guard its work with `if __name__ == "__main__":`, for its processes import it again.
     """
 
@@ -77,7 +79,9 @@ class Isolation:
         self._waiting[request] = job
 
     def finish(self, request: Request) -> tuple[Decoded, UInt8[np.ndarray, "T H W 3"]]:
-        """Raises `LoadError` for what is the file's fault, else ImportError or RuntimeError."""
+        """Raises `LoadError` for what is the file's fault; ImportError, TypeError, MemoryError, OSError (no space left)
+        and RuntimeError for what is not.
+        """
         for _ in range(2):  # a pool also breaks when an idle process is killed from outside
             try:
                 job = self._waiting.pop(request, None) or self._schedule(request)
@@ -113,4 +117,4 @@ class Isolation:
         except ProcessExpired as error:
             raise LoadError(f"{path}: its decoding process died (exit code {error.exitcode})") from error
         finally:
-            job.pixels.unlink(missing_ok=True)
+            job.pixels.close()

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from kvtp.errors import check_choice, check_range
+from kvtp.errors import check_choice, check_range, check_whole
 from kvtp.frames._isolation import Isolation
 from kvtp.frames._worker import READERS, Request
 from kvtp.frames.base import AbstractFrames
@@ -18,19 +18,24 @@ class AbstractSampler(AbstractFrames):
 
     `reader`: decord | pyav | torchcodec; None = decord where it is installed and counts as a player does, else pyav.
 
-    `timeout` [s] is for one video. `workers` processes decode; as many videos may be fetched ahead.
+    `timeout` [s] is for one video. `workers` processes decode; the next `workers` videos are fetched ahead.
     """
 
     def __init__(
         self, rule: Callable[[int, float], Int64[np.ndarray, " T"]], reader: str | None, timeout: float, workers: int
     ) -> None:
         if reader is not None:
-            check_choice("reader", reader, READERS)
-        check_range("timeout", timeout, 1e-3)
-        check_range("workers", workers, 1)
+            check_choice("frames.reader", reader, READERS)
+        check_range("frames.timeout", timeout, 1e-3)
+        check_whole("frames.workers", workers, 1)
         self.rule = rule
         self.reader = reader
+        self._workers = workers
         self._isolation = Isolation(workers, timeout)
+
+    @property
+    def ahead(self) -> int:
+        return self._workers
 
     def __call__(self, video: str | VideoRef) -> Frames:
         decoded, pixels = self._isolation.finish(self._request(video))

@@ -1,8 +1,12 @@
 """What runs in a decoding process: one file becomes one block of pixels on disk. Nothing here imports torch."""
 
+import errno
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from multiprocessing import parent_process
+from threading import Thread
+from typing import IO
 
 import numpy as np
 from av.error import FFmpegError
@@ -42,16 +46,47 @@ class Decoded:
     reader: str
 
 
-def decode(request: Request, pixels: Path) -> Decoded:
-    """Decodes into the file `pixels`. Everything that goes wrong with the video is a LoadError that names it."""
-    try:
-        film = probe(request.path)
-        indices = choose(film, request)
-        shape, reader = _read(film, indices, request.reader, pixels)
-    except ImportError:
-        raise  # not the file's fault
-    except Exception as error:
-        raise LoadError(f"{request.path}: {_reason(error)}") from error
+@dataclass(frozen=True)
+class Sheet:
+    """An open file of the parent's, by `path`, that begins with `mark`.
+
+    The parent may close it early and open another under the same number: nothing may be written without the mark.
+    """
+
+    path: str
+    mark: bytes
+
+    def open(self) -> IO[bytes]:
+        file = open(self.path, "r+b")  # noqa: SIM115 — the caller closes it
+        if file.read(len(self.mark)) != self.mark:
+            file.close()
+            raise RuntimeError(f"{self.path} is another file by now")
+        return file
+
+
+def end_with_parent() -> None:
+    """Run first in every process: a decoder that hangs would outlive a parent that is killed."""
+    Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    parent = parent_process()
+    assert parent is not None, "decoding processes are children"
+    parent.join()
+    os._exit(1)
+
+
+def decode(request: Request, sheet: Sheet) -> Decoded:
+    """Decodes onto the sheet. Everything that goes wrong with the video is a LoadError that names it."""
+    with sheet.open() as pixels:
+        try:
+            film = probe(request.path)
+            indices = choose(film, request)
+            shape, reader = _read(film, indices, request.reader, pixels)
+        except Exception as error:
+            if not _of_the_file(error):
+                raise
+            raise LoadError(f"{request.path}: {_reason(error)}") from error
     return Decoded((len(indices), *shape), film.times[indices], indices, film.duration, reader)
 
 
@@ -72,7 +107,7 @@ def choose(film: Probe, request: Request) -> Int64[np.ndarray, " T"]:
 
 
 def _read(
-    film: Probe, indices: Int64[np.ndarray, " T"], reader: str | None, pixels: Path
+    film: Probe, indices: Int64[np.ndarray, " T"], reader: str | None, pixels: IO[bytes]
 ) -> tuple[tuple[int, int, int], str]:
     names = EITHER if reader is None else (reader,)
     for name in names[:-1]:
@@ -83,16 +118,25 @@ def _read(
     return _write(READERS[names[-1]]().read(film, indices), pixels), names[-1]
 
 
-def _write(pictures: Iterator[UInt8[np.ndarray, "H W 3"]], pixels: Path) -> tuple[int, int, int]:
+def _write(pictures: Iterator[UInt8[np.ndarray, "H W 3"]], pixels: IO[bytes]) -> tuple[int, int, int]:
     sizes = set()
-    with pixels.open("wb") as file:
-        for picture in pictures:
-            file.write(picture.tobytes())
-            sizes.add(picture.shape)
+    pixels.seek(0)
+    pixels.truncate()
+    for picture in pictures:
+        pixels.write(picture.tobytes())
+        sizes.add(picture.shape)
     if len(sizes) > 1:
         raise LoadError(f"the film's pictures differ in size [H, W, colours]: {', '.join(map(str, sorted(sizes)))}")
     (size,) = sizes
     return size
+
+
+def _of_the_file(error: Exception) -> bool:
+    """Not: a library that is missing, a setting of the wrong kind, a full memory or disk."""
+    if isinstance(error, FFmpegError):
+        return True  # its MemoryError too: it comes of absurd sizes in damaged headers
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return not full and not isinstance(error, ImportError | TypeError | MemoryError)
 
 
 def _reason(error: Exception) -> str:

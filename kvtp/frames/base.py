@@ -12,5 +12,10 @@ class AbstractFrames(ABC):
     def __call__(self, video: str | VideoRef) -> Frames:
         """Decode the sampled frames. Raises `LoadError` for a file that cannot be read."""
 
+    @property
+    def ahead(self) -> int:
+        """How many videos may be fetched before they are asked for."""
+        return 0
+
     def prefetch(self, video: str | VideoRef) -> None:  # noqa: B027 — a sampler that decodes at once has nothing to do
         """Start decoding, so that a later call for the same video finds it done."""

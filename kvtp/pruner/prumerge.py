@@ -5,7 +5,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from kvtp.errors import check_choice, check_range
+from kvtp.errors import check_choice, check_whole
 from kvtp.pruner._positions import Positions, checked
 from kvtp.pruner.base import AbstractPruner
 from kvtp.tensors import by_frame, cue, present, ranking, slots, starts
@@ -24,7 +24,7 @@ class PruMerge(AbstractPruner):
     cues = frozenset({"probe_attention", "tower_states"})
 
     def __init__(self, neighbours: int, variant: str, positions: Positions) -> None:
-        check_range("neighbours", neighbours, 0)
+        check_whole("neighbours", neighbours, 0)
         check_choice("variant", variant, ("paper", "official"))
         self.neighbours = neighbours
         self.variant = variant

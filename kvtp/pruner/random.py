@@ -4,6 +4,7 @@ import hashlib
 
 import torch
 
+from kvtp.errors import check_whole
 from kvtp.pruner._positions import Positions, checked
 from kvtp.pruner.base import AbstractPruner
 from kvtp.tensors import top_per_frame
@@ -17,6 +18,7 @@ class Random(AbstractPruner):
     """
 
     def __init__(self, seed: int, positions: Positions) -> None:
+        check_whole("seed", seed, 0)
         self.seed = seed
         self.positions = checked(positions)
 

@@ -6,7 +6,10 @@ from kvtp.types import Budget, Selection, VisualTokens
 
 
 class TextOnly(AbstractPruner):
-    """Keeps nothing, whatever the budget."""
+    """Keeps nothing, whatever it is granted.
+
+    At a budget with retention ratio 1 no pruner is called and every token stays; `method=text_only` has budget zero.
+    """
 
     def __init__(self, positions: Positions) -> None:
         self.positions = checked(positions)

@@ -51,6 +51,9 @@ def test_answers_become_letters(tmp_path: Path, answer: str | int) -> None:
         ({"options": ["red"]}, r"field options: .* at least 2 items"),
         ({"id": "1"}, r"questions.jsonl:2: field id: must be unique, '1' is also in line 1"),
         ({"start": -1}, r"field start: .* greater than or equal to 0, got -1"),
+        ({"start": 4, "end": 4}, r"questions.jsonl:2: field start: must be before end, got 4 s to 4 s"),
+        ({"end": float("inf")}, r"field end: Input should be a finite number"),
+        ({"relevance": [0, float("nan")]}, r"questions.jsonl:2: field relevance.1: Input should be a finite number"),
         ({"question": ""}, r"field question: .* at least 1 character"),
     ],
 )
@@ -68,8 +71,13 @@ def test_complaints_about_the_file(tmp_path: Path) -> None:
         folder(tmp_path, ROW | {"split": "test"}, ROW | {"id": "2", "split": "train"}, split="val")
     with pytest.raises(ValueError, match=r"benchmark.root=.*nowhere must be a folder with the file questions.jsonl"):
         Folder(str(tmp_path / "nowhere"), "questions.jsonl", "videos", None, None)
-    with pytest.raises(ValueError, match=r"benchmark.limit must be in \[1, inf\], got 0"):
+    with pytest.raises(ValueError, match=r"benchmark.limit must be a whole number in \[1, inf\], got 0"):
         folder(tmp_path, ROW, limit=0)
+
+
+def test_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    """Some editors begin a UTF-8 file with U+FEFF."""
+    assert folder(tmp_path, "\ufeff" + json.dumps(ROW))[0].id == "1"
 
 
 def test_split_and_limit(tmp_path: Path) -> None:
@@ -128,27 +136,74 @@ def test_open_and_unlabelled_questions(tmp_path: Path) -> None:
     assert (verdict.outcome, verdict.score, verdict.choice) == ("unlabelled", None, "B")
 
 
+@pytest.mark.parametrize(
+    ("reply", "answer", "outcome"),
+    [
+        ("-3", "3", "wrong"),
+        ("−3", "-3", "correct"),
+        ("3-4", "3 4", "wrong"),
+        (".5", "5", "wrong"),
+        ("C", "C++", "wrong"),
+        ("c++.", "C++", "correct"),
+        ("O", "O-", "wrong"),
+        ("5%", "5", "wrong"),
+        ("5 %", "5%", "correct"),
+        ("$5", "5", "wrong"),
+        ("1 2", "1/2", "wrong"),
+        ("½", "1/2", "correct"),
+        ("3:1", "3 1", "wrong"),
+        ("?", "!", "wrong"),
+        ("✗", "✓", "wrong"),
+        ("की", "का", "wrong"),  # a vowel sign is no punctuation
+        ("A well-known (red) T-shirt!", "well known red t shirt", "correct"),
+        ("- **cat**: the 'best'...", "cat, best", "correct"),
+        ("Covid-19; 1.5 m", "covid 19 1.5 m", "correct"),
+    ],
+)
+def test_open_answers(tmp_path: Path, reply: str, answer: str, outcome: str) -> None:
+    benchmark = folder(tmp_path, {"id": "1", "video": "a.mp4", "question": "What?", "answer": answer})
+    assert benchmark.parse(reply, benchmark[0]).outcome == outcome
+
+
+def predicted(outcome: str, answer: str | None = "A", kind: str = "x") -> Prediction:
+    return Prediction(
+        question_id=outcome,
+        method="none",
+        outcome=outcome,
+        score={"correct": 1.0, "wrong": 0.0}.get(outcome),
+        text="",
+        choice=None,
+        answer=answer,
+        groups={"kind": kind},
+        cluster="",
+        tokens_per_layer=None,
+        timings_ms={},
+    )
+
+
 def test_nothing_leaves_the_denominator(tmp_path: Path) -> None:
     """By hand: one right of seven, and of the two of kind x."""
     outcomes = ["correct", "wrong", "unparsed", "empty", "load_error", "model_error", "refused"]
-    rows = [
-        Prediction(
-            question_id=str(n),
-            method="none",
-            outcome=outcome,
-            score={"correct": 1.0, "wrong": 0.0}.get(outcome),
-            text="",
-            choice=None,
-            answer="A",
-            groups={"kind": "x" if n in (0, 4) else "y"},
-            cluster="",
-            tokens_per_layer=None,
-            timings_ms={},
-        )
-        for n, outcome in enumerate(outcomes)
-    ]
+    rows = [predicted(outcome, kind="x" if outcome in ("correct", "load_error") else "y") for outcome in outcomes]
     told = folder(tmp_path, ROW).summarise(rows)
     assert told["accuracy"] == pytest.approx(100 / 7)
     assert told["questions"] == 7
     assert told["groups"]["kind"] == {"x": {"questions": 2, "accuracy": 50.0}, "y": {"questions": 5, "accuracy": 0.0}}
     assert told["outcomes"] == {outcome: int(outcome in outcomes) for outcome in OUTCOMES}
+
+
+@pytest.mark.parametrize(
+    ("rows", "accuracy"),
+    [
+        ([predicted("unlabelled", None), predicted("load_error", None)], None),
+        ([predicted("correct"), predicted("load_error"), predicted("unlabelled", None)], 50.0),
+        ([predicted("refused"), predicted("refused"), predicted("load_error", None)], None),
+        ([predicted("refused"), predicted("load_error")], 0.0),
+        ([], None),
+    ],
+)
+def test_accuracy_is_of_the_labelled(tmp_path: Path, rows: list[Prediction], accuracy: float | None) -> None:
+    """By hand: whatever happened to a question without a label says nothing of accuracy."""
+    told = folder(tmp_path, ROW).summarise(rows)
+    assert told["accuracy"] == accuracy
+    assert told["questions"] == len(rows)

@@ -42,6 +42,12 @@ OPTIONS = ("blue square", "red circle", "green triangle", "Vitamin C")
         ("B\nThe circle is red.", "B"),
         ("I think it is (B) here", "B"),
         ("**Answer:** B. red circle", "B"),
+        ("The answer is B not A", "B"),
+        ("The answer is B. Wrong is C", "B"),
+        ("The answer is B, the wrong ones are A and C.", "B"),
+        ("(B) The man does not walk", "B"),
+        ("The shape that is not shown is (C).", "C"),
+        ("It is not blue, it is (B)", "B"),
     ],
 )
 def test_names_one_letter(reply: str, named: str) -> None:
@@ -74,6 +80,23 @@ def test_names_one_letter(reply: str, named: str) -> None:
         "blue square red circle",
         "Cannot read the video",
         "Error: B",
+        "(A) is wrong, so I go for the other",
+        "(B) red circle is wrong",
+        "(A), which is incorrect",
+        "(B): wrong",
+        "B. is not right",
+        "It is neither; not (A)",
+        "Neither (A) nor the other",
+        "The answer cannot be (B)",
+        "The answer can’t be (B)",
+        "(B) isn't it",
+        "Option B is incorrect.",
+        "The answer is not option B",
+        "I would not choose B",
+        "I don't think the answer is B",
+        "The wrong answer is (B)",
+        "I prefer another rather than (C)",
+        "(A) is wrong. (B) is wrong. (C) is wrong",
     ],
 )
 def test_refuses(reply: str) -> None:
@@ -83,6 +106,13 @@ def test_refuses(reply: str) -> None:
 def test_equal_options_name_no_letter() -> None:
     assert letter("red", ("red", "Red.")) is None
     assert letter("B. red", ("red", "Red.")) == "B"
+
+
+def test_words_of_an_option_deny_nothing() -> None:
+    unseen = ("Wrong way, of course", "Cannot be seen from here")
+    assert letter("(B) Cannot be seen", unseen) == "B"
+    assert letter("The answer is (A) wrong way, of course, I think", unseen) == "A"
+    assert letter("(B) Cannot be seen from here is wrong", unseen) is None
 
 
 options = st.lists(st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=12), min_size=2, max_size=26)

@@ -6,8 +6,11 @@ import sys
 import pytest
 import torch
 from hydra.errors import InstantiationException
-from toys import component, toy_tokens
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from toys import component, toy_tokens, unchecked
 
+from kvtp.budget.softmax import Softmax
 from kvtp.types import Budget
 
 CASES = [(2, 1), (4, 16), (10, 9), (32, 49), (7, 196)]
@@ -146,6 +149,61 @@ def test_min_tokens(overflow: str, temperature: float) -> None:
             assert budget.total == max(free(scores, tokens).total, int(least.sum()))
 
 
+def test_total_is_exact_with_min_tokens_and_uneven_frames() -> None:
+    """Minima hold, and the total is that of the request, wherever the minima fit into it; they do in every case."""
+    random = torch.Generator().manual_seed(11)
+    for number in range(1000):
+        frames = int(torch.randint(1, 9, (1,), generator=random))
+        size = torch.randint(0, 17, (frames,), generator=random)
+        size[0] += 1  # not a video without tokens
+        least = size.clamp_max(number % 4)
+        ratio = max((0.01, 0.1, 0.2, 0.5, 0.87, 1.0)[number % 6], int(least.sum()) / int(size.sum()))
+        temperature = (0, 1e-6, 0.5, 2, 1e6)[number % 5]
+        budget = Softmax(ratio, temperature, "water_fill", "largest_remainder", number % 4, None)(
+            extreme(number // 5 % 6, frames, random), toy_tokens(size.tolist(), (1, 17), width=1)
+        )
+        assert budget.total == math.floor(ratio * int(size.sum()) + 0.5)
+        assert (budget.per_frame >= least).all()
+        assert (budget.per_frame <= size).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "min_tokens", "ratio", "scores", "granted"),
+    [
+        ([16, 5], 2, 0.2, [0.0, 0.0], [2, 2]),
+        ([2, 16, 16], 2, 0.3, [2.0, 3.0, 2.0], [2, 6, 2]),
+        ([16, 6, 10], 1, 0.1, [1.0, 0.0, 0.0], [1, 1, 1]),
+        ([4, 14, 4], 3, 0.5, [2.0, 0.0, 0.0], [4, 4, 3]),
+    ],
+)
+def test_frames_at_their_minimum_stay_there(
+    size: list[int], min_tokens: int, ratio: float, scores: list[float], granted: list[int]
+) -> None:
+    """Where the minimum in single precision, or taken to its logarithm and back, is no longer the minimum."""
+    budget = component("budget", "softmax", retention_ratio=ratio, temperature=0.5, min_tokens=min_tokens)
+    assert budget(torch.tensor(scores), toy_tokens(size, (4, 4))).per_frame.tolist() == granted
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers in any tensor that an operation returned."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        self.numel = max(self.numel, *(t.numel() for t in tree_leaves(result) if isinstance(t, torch.Tensor)), 0)
+        return result
+
+
+@pytest.mark.parametrize("min_tokens", [0, 1])
+def test_memory_grows_with_the_frames_only(min_tokens: int) -> None:
+    tokens = toy_tokens([2] * 600, (1, 2), width=1)
+    budget = component("budget", "softmax", retention_ratio=0.7, min_tokens=min_tokens)
+    with Largest() as largest:
+        budget(torch.randn(600, generator=torch.Generator().manual_seed(0)), tokens)
+    assert 600 <= largest.numel <= 2 * 600
+
+
 def test_min_tokens_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"min_tokens must be in \[0, 2\] .* got 3"):
         softmax([0.0, 1.0, 2.0], 10, ratio=0.2, min_tokens=3)
@@ -173,10 +231,20 @@ def test_scores_have_to_be_finite(bad: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"temperature": -1}, {"overflow": "drop"}, {"rounding": "ceil"}, {"min_tokens": -1}, {"clip": 0}]
+    "changed",
+    [
+        {"temperature": -1},
+        {"temperature": "abc"},
+        {"overflow": "drop"},
+        {"rounding": "ceil"},
+        {"min_tokens": -1},
+        {"min_tokens": 1.5},
+        {"clip": 0},
+        {"clip": 2.5},
+    ],
 )
 def test_options_are_checked(changed: dict[str, object]) -> None:
-    with pytest.raises(InstantiationException, match=f"{next(iter(changed))} must be"):
+    with unchecked(), pytest.raises(InstantiationException, match=f"{next(iter(changed))} must be"):
         component("budget", "softmax", **changed)
 
 

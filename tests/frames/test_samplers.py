@@ -1,6 +1,8 @@
 """The two samplers on real files."""
 
 import os
+import subprocess
+import sys
 import time
 
 import clips
@@ -88,11 +90,15 @@ def test_prefetch_decodes_meanwhile(tmp_path):
     for path, start in zip(paths, (0, 1, 2), strict=True):
         clips.make_clip(path, start=start)
     expected = [sampler(path).pixels for path in paths]
+    assert sampler.ahead == 2
+    sampler.prefetch(paths[0])
+    (dropped,) = sampler._isolation._waiting.values()
     for path in paths:  # two at most wait: the first is dropped
         sampler.prefetch(path)
         sampler.prefetch(path)
     waiting = list(sampler._isolation._waiting.values())
     assert len(waiting) == 2
+    assert dropped not in waiting
     for job in waiting:
         job.future.exception(timeout=60)
     for path in paths:
@@ -101,16 +107,10 @@ def test_prefetch_decodes_meanwhile(tmp_path):
     assert sampler(paths[1]).pixels.equal(expected[1])
     with pytest.raises(LoadError, match="No such file"):
         sampler(paths[0])
-    wait_until_empty(sampler)
-
-
-def wait_until_empty(sampler):
-    """Dropped jobs delete their pixels when they end."""
-    folder = sampler._isolation._pool._folder.name
     deadline = time.monotonic() + 20
-    while os.listdir(folder) and time.monotonic() < deadline:
+    while not dropped.pixels.closed and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert os.listdir(folder) == []
+    assert all(job.pixels.closed for job in (dropped, *waiting))
 
 
 def test_pixels_are_writable_and_outlive_the_sampler(clip):
@@ -127,15 +127,39 @@ def test_yaml_builds_the_sampler(name, project_root, clip):
     assert numbers(sampler(clip)) == picks
 
 
-@pytest.mark.parametrize(
-    ("wrong", "rule"),
-    [
-        ({"reader": "decrod"}, "reader must be one of decord, pyav, torchcodec, got 'decrod'; nearest: decord"),
-        ({"count": 0}, r"count must be in \[1, inf\], got 0"),
-        ({"timeout": 0}, "timeout must be in"),
-        ({"workers": 0}, r"workers must be in \[1, inf\], got 0"),
+WRONG = {
+    "Uniform": [
+        ({"reader": "decrod"}, "frames.reader must be one of decord, pyav, torchcodec, got 'decrod'; nearest: decord"),
+        ({"count": 0}, "frames.count must be a whole number in [1, inf], got 0"),
+        ({"count": 2.5}, "frames.count must be a whole number in [1, inf], got 2.5"),
+        ({"timeout": 0}, "frames.timeout must be in [0.001, inf], got 0"),
+        ({"workers": 1.5}, "frames.workers must be a whole number in [1, inf], got 1.5"),
     ],
-)
-def test_wrong_values_name_the_rule(wrong, rule):
-    with pytest.raises(ValueError, match=rule):
-        Uniform(**({"count": 8, "reader": None, "timeout": 60, "workers": 1} | wrong))
+    "Fps": [
+        ({"fps": "1"}, "frames.fps must be in [1e-06, inf], got '1'"),
+        ({"max_frames": 2.5}, "frames.max_frames must be a whole number in [1, inf], got 2.5"),
+    ],
+}
+CHECK = """
+from kvtp.frames.fps import Fps
+from kvtp.frames.uniform import Uniform
+RIGHT = {"Uniform": {"count": 8}, "Fps": {"fps": 1, "max_frames": 8}}
+for sampler in (Uniform, Fps):
+    for wrong, _ in WRONG[sampler.__name__]:
+        try:
+            sampler(**(RIGHT[sampler.__name__] | {"reader": None, "timeout": 60, "workers": 1} | wrong))
+        except ValueError as error:
+            print(error)
+"""
+
+
+def test_wrong_values_name_the_rule(project_root):
+    """In an interpreter of its own: here the annotations are checked first."""
+    told = subprocess.run(
+        [sys.executable, "-c", f"WRONG = {WRONG!r}\n{CHECK}"],
+        cwd=project_root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.splitlines() == [rule for cases in WRONG.values() for _, rule in cases]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from hydra.errors import InstantiationException
-from toys import component, toy_budget, toy_tokens
+from toys import component, toy_budget, toy_tokens, unchecked
 
 from kvtp.types import Budget
 
@@ -69,7 +69,7 @@ def test_text_only_keeps_nothing() -> None:
     tokens = toy_tokens([4] * 3, (2, 2))
     kept = tokens.keep(component("pruner", "text_only")(tokens, toy_budget([4, 4, 4], tokens)))
     assert len(kept) == 0
-    assert kept.history == (0,)
+    assert kept.history == (12, 0)
 
 
 def test_none_acts_nowhere() -> None:
@@ -87,8 +87,16 @@ def test_positions_are_an_option(option: str) -> None:
 
 @pytest.mark.parametrize(
     ("option", "changed"),
-    [("tome", {"variant": "new"}), ("prumerge", {"variant": "new"}), ("prumerge", {"neighbours": -1})],
+    [
+        ("tome", {"variant": "new"}),
+        ("prumerge", {"variant": "new"}),
+        ("prumerge", {"neighbours": -1}),
+        ("prumerge", {"neighbours": 2.5}),
+        ("random", {"seed": "abc"}),
+        ("random", {"seed": 1.0}),
+        ("random", {"seed": -1}),
+    ],
 )
 def test_options_are_checked(option: str, changed: dict[str, object]) -> None:
-    with pytest.raises(InstantiationException, match=f"{next(iter(changed))} must be"):
+    with unchecked(), pytest.raises(InstantiationException, match=f"{next(iter(changed))} must be"):
         component("pruner", option, **changed)
