@@ -133,8 +133,8 @@ class Runner:
             except Exception as error:
                 outcome: Outcome = "load_error" if isinstance(error, LoadError) else "model_error"
                 failure = Failure(outcome, f"{type(error).__name__}: {error}")
-                log.warning("%s: %s: %s", what, outcome, failure.message)
                 log.debug("traceback of %s", what, exc_info=True)
+        log.warning("%s: %s: %s", what, failure.outcome, failure.message)
         return failure, {}
 
     def _judge(self, runs: list[Run], summaries: list[dict[str, Any]]) -> None:

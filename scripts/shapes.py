@@ -6,6 +6,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
+import kvtp.config  # noqa: F401 — its resolvers are used in conf/
 from kvtp.command import check_command_line, one_line_errors
 
 log = logging.getLogger("kvtp.shapes")

@@ -34,16 +34,21 @@ def ask(root: Path, videos: list[str], each: int) -> Path:
 
 
 class Shell:
-    """Runs scripts/eval.py of the project at `root`; runs go to `outputs`."""
+    """Runs a script of the project at `root`; runs go to `outputs`."""
 
-    def __init__(self, root: Path, outputs: Path) -> None:
-        self.root, self.outputs = root, outputs
+    def __init__(self, root: Path, outputs: Path, script: str = "eval.py") -> None:
+        self.root, self.outputs, self.script = root, outputs, script
         self.environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
         self.environment.pop("RANK", None)
 
     def start(self, *words: str, processes: int = 1) -> subprocess.Popen[str]:
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        command = [sys.executable, *(launcher if processes > 1 else []), str(self.root / "scripts" / "eval.py"), *words]
+        command = [
+            sys.executable,
+            *(launcher if processes > 1 else []),
+            str(self.root / "scripts" / self.script),
+            *words,
+        ]
         return subprocess.Popen(
             [*command, *self.fixed(words)],
             cwd=self.outputs,

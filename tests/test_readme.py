@@ -21,7 +21,7 @@ def test_eval_commands(project_root: Path, tmp_path: Path) -> None:
     for name in ("kitchen.mp4", "garden.mp4"):
         make_clip(root / "videos" / name, seconds=1)
     ask(root, ["kitchen.mp4", "garden.mp4"], 2)
-    lines = commands(project_root)
+    lines = [line for line in commands(project_root) if "my_questions" in line]
     assert len(lines) >= 5
     runs = []
     for number, line in enumerate(lines):
@@ -43,6 +43,22 @@ def test_eval_commands(project_root: Path, tmp_path: Path) -> None:
             assert [row["outcome"] in ("correct", "wrong", "unparsed", "empty") for row in rows] == [True] * 4
     assert runs[1] == runs[2]
     assert len(runs[1]) == 7  # `none` is one run at every ratio
+
+
+def test_shapes_commands(project_root: Path, tmp_path: Path) -> None:
+    """The generated world answers to the same command, and its contact sheet is drawn."""
+    lines = [line for line in commands(project_root) if "my_questions" not in line]
+    assert len(lines) == 2
+    for line in lines:
+        program, script, *words = shlex.split(line)
+        assert program == "python"
+        shell = Shell(project_root, tmp_path, script.removeprefix("scripts/"))
+        status, said = shell.run(*words, f"paths.data={tmp_path}/data", "frames.count=4")
+        assert status == 0, f"{line}\n{said}"
+    ((name, rows),) = shell.predictions().items()
+    assert name.startswith("tome_tiny_shapes_0.2_")
+    assert [row["groups"]["kind"] for row in rows] == ["colour", "shape", "place", "after", "last"] * 4
+    assert (tmp_path / "shapes" / "test.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("what", ["help", "setup", "test", "lint", "clean"])
