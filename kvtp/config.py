@@ -25,7 +25,13 @@ UNPRUNED = "none"  # the pruner, and the method, that keep every token
 SEVERAL = ("methods", "retention_ratios", "rows")
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 # these say where and how fast, not what is predicted
-NEUTRAL = (("backbone", "device"), ("frames", "reader"), ("frames", "timeout"), ("frames", "workers"))
+NEUTRAL = (
+    ("backbone", "device"),
+    ("frames", "reader"),
+    ("frames", "timeout"),
+    ("frames", "workers"),
+    ("benchmark", "workers"),
+)
 
 
 @dataclass(frozen=True)

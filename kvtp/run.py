@@ -46,8 +46,9 @@ class Run:
         ids = Counter(question.id for question in self.questions)
         if twice := [id for id, times in ids.items() if times > 1]:
             raise CommandError(f"{self.row.choices['benchmark']}: two questions have the same id {twice[0]!r}")
-        weights, parser = self.pipeline.backbone.identity, self.benchmark.parser
-        self.store.describe(self.row.config, self.row.overrides, self.questions, weights, parser)
+        marks = {"parser": self.benchmark.parser, "videos": self.benchmark.videos_identity}
+        weights = self.pipeline.backbone.identity
+        self.store.describe(self.row.config, self.row.overrides, self.questions, weights=weights, **marks)
         return ids.keys() - {id for id, row in self.store.read().items() if row.outcome not in ERRORS}
 
     def write_as(self, rank: int, processes: int, stack: ExitStack) -> None:

@@ -21,7 +21,7 @@ def session(row: Row, rank: int, processes: int) -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "overrides": list(row.overrides),
         "paths": row.config["paths"],
-        **{f"{stage}.{key}": row.config[stage][key] for stage, key in NEUTRAL if key in row.config[stage]},
+        **{f"{stage}.{key}": row.config[stage][key] for stage, key in NEUTRAL if key in row.config.get(stage, {})},
         "versions": versions(),
     }
 

@@ -55,11 +55,12 @@ class Store:
         questions: Sequence[Question],
         weights: str,
         parser: str,
+        videos: str,
     ) -> None:
-        """Write `.hydra/` before the first prediction. CommandError if those here are of other questions, weights or
-        another parser.
+        """Write `.hydra/` before the first prediction. CommandError if those here are of other questions, weights,
+        videos or another parser.
 
-        `weights`: the backbone's identity. `parser`: the benchmark's.
+        `weights`: the backbone's identity. `parser`, `videos`: the benchmark's.
         """
         about = self.folder / ".hydra"
         about.mkdir(exist_ok=True)
@@ -67,6 +68,7 @@ class Store:
             "questions": (_fingerprint(questions), "other questions: their file changed"),
             "weights": (weights, "other weights: another checkpoint, or this one was trained further"),
             "parser": (parser, "another parser: replies are read differently now"),
+            "videos": (videos, "other videos: they were made anew"),
         }
         if any(path.stat().st_size for path in self.folder.glob("predictions.*.jsonl")):
             for what, (mark, cause) in marks.items():

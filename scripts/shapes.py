@@ -7,7 +7,8 @@ import hydra
 from omegaconf import DictConfig
 
 import kvtp.config  # noqa: F401 — its resolvers are used in conf/
-from kvtp.command import check_command_line, one_line_errors
+from kvtp.command import CommandError, check_command_line, one_line_errors
+from kvtp.errors import check_whole
 
 log = logging.getLogger("kvtp.shapes")
 
@@ -19,10 +20,16 @@ def main(cfg: DictConfig) -> None:
         from kvtp.metric.sparsity import keyframe_sparsity
         from kvtp.report.contact_sheet import contact_sheet
 
+        try:
+            for key in ("questions", "every"):
+                check_whole(key, cfg[key], 1)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
         benchmark, frames = make("benchmark", cfg.benchmark), make("frames", cfg.frames)
         asked = [benchmark[index] for index in range(len(benchmark))]
-        spread = [keyframe_sparsity(question.relevance) for question in asked]
-        log.info("%d questions, keyframe sparsity %.2f on average", len(asked), sum(spread) / len(spread))
+        spread = [keyframe_sparsity(question.relevance) for question in asked if question.relevance]
+        if spread:
+            log.info("%d questions, keyframe sparsity %.2f on average", len(asked), sum(spread) / len(spread))
         shown = asked[:: cfg.every][: cfg.questions]
         picture = Path(cfg.picture)
         picture.parent.mkdir(parents=True, exist_ok=True)

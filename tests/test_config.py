@@ -271,3 +271,9 @@ def test_ranks_have_logs_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "3")
     assert cfg.hydra.job_logging.handlers.file.filename == "there/eval.3.log"
     assert composed().hydra.job_logging.handlers.console.level == "ERROR"
+
+
+def test_how_many_paint_is_no_part_of_the_run() -> None:
+    world = ("benchmark=shapes", "method=tome")
+    assert composed(*world, "benchmark.workers=7").run_id == composed(*world).run_id
+    assert composed(*world, "benchmark.events=3").run_id != composed(*world).run_id

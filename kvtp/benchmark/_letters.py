@@ -6,7 +6,7 @@ from string import ascii_uppercase
 
 from kvtp.benchmark._normal import same
 
-PARSER = 2  # raised whenever a reply could be read otherwise than before
+PARSER = 3  # raised whenever a reply could be read otherwise than before
 
 _MARKUP = re.compile(r"[*_`\"“”]+")
 _ALONE = re.compile(r"[(\[{]?\s*([A-Za-z])\s*[)\]}]?\s*[.:,;!]?")
@@ -44,6 +44,14 @@ _DENIED_AFTER = re.compile(
     rf"|(?:{_VERB})+not)\b",
     re.IGNORECASE,
 )
+# of a letter stated as the answer, only this denies it: "which is not red" speaks of what the option shows
+_CALLED_WRONG = re.compile(
+    rf"(?:, *(?=which))?(?:(?:{_VERB})*(?:wrong|incorrect|false|impossible|ruled out|excluded|eliminated)"
+    rf"|(?:{_VERB})*(?:cannot|\w+n't|not) +(?:be +)?"
+    r"(?:it|right|correct|(?:an?|the) +(?:(?:right|correct|best) +)?(?:answer|option|choice)))\b",
+    re.IGNORECASE,
+)
+_NAMED_OPTION = re.compile(r"\b(?:option|choice)\s*:?\s*$", re.IGNORECASE)  # "Option A …": no article
 
 
 def letters(options: Sequence[str]) -> tuple[str, ...]:
@@ -83,13 +91,13 @@ def _verbatim(text: str, options: Sequence[str], known: Sequence[str]) -> str | 
     if len(whole) == 1:
         return whole[0]
     for option, its in zip(known, options, strict=True):
-        head = re.match(rf"\(?{option}\b[.):]*\s+", text)
+        head = re.match(rf"\(?{option}\b(?:[.):]+\s*|\s+)", text)
         if head and same(text[head.end() :], its):
             return option
     return None
 
 
-def _affirmed(found: re.Match[str], meant: Mapping[str, str]) -> str:
+def _affirmed(found: re.Match[str], meant: Mapping[str, str], denial: re.Pattern[str] = _DENIED_AFTER) -> str:
     """The letter found, or "" where it is denied. The words of its option deny nothing: "(B) cannot be seen"."""
     name = found["letter"].upper()
     its = meant.get(name, "").strip()
@@ -98,19 +106,35 @@ def _affirmed(found: re.Match[str], meant: Mapping[str, str]) -> str:
         rest = rest[whole.end() :].lstrip()
     elif its and rest.casefold().split()[:1] == its.casefold().split()[:1]:
         rest = ""
-    denied = _DENIED_BEFORE.search(found.string, 0, found.start()) or _DENIED_AFTER.match(rest)
+    denied = _DENIED_BEFORE.search(found.string, 0, found.start()) or denial.match(rest)
     return "" if denied else name
 
 
 def _stated(text: str, meant: Mapping[str, str]) -> set[str]:
     named = set()
     for found in _STATED.finditer(text):
-        word = (found["letter"] in "AI" or found["letter"].islower()) and not (found["open"] and found["close"])
-        if word and not _REST.match(text, found.end()) and not _ANOTHER.match(text, found.end()):
+        if _article(found, meant):
             continue
-        named.add(_affirmed(found, meant))
+        named.add(_affirmed(found, meant, _CALLED_WRONG))
         named |= _others(text, found.end())
     return named
+
+
+def _article(found: re.Match[str], meant: Mapping[str, str]) -> bool:
+    """Whether the letter may as well be a word: "the answer is a dog". Upper case is one before its option's own text,
+    before a dash or bracket, and after "option"."""
+    letter, text, end = found["letter"], found.string, found.end()
+    if (letter not in "AI" and letter.isupper()) or (found["open"] and found["close"]):
+        return False
+    if _REST.match(text, end) or _ANOTHER.match(text, end):
+        return False
+    own = meant.get(letter, "").strip()
+    said = text[end:].lstrip(" :")
+    return letter.islower() or not (
+        (own and said.casefold().startswith(own.casefold()))
+        or re.match(r"\s*[-–—(]", text[end:])
+        or _NAMED_OPTION.search(text, 0, found.start("letter"))
+    )
 
 
 def _leading(text: str, meant: Mapping[str, str]) -> set[str]:

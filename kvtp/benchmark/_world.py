@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from kvtp.benchmark._letters import letters
+from kvtp.errors import check_whole
 
 COLOURS = {
     "red": (214, 39, 40),
@@ -51,8 +52,7 @@ class Settings:
             ("grey", self.grey, 0, 20),
             ("fps", self.fps, 1, 60),
         ):
-            if not low <= value <= high:
-                raise ValueError(f"{name} must be in [{low}, {high}], got {value}")
+            check_whole(f"benchmark.{name}", value, low, high)
         if self.side % 16 or not 64 <= self.side <= 1024:
             raise ValueError(f"side must be a multiple of 16 in [64, 1024], got {self.side}")
 

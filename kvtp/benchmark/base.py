@@ -10,10 +10,12 @@ from kvtp.types import Frames, Prediction, Prompt, Question, Verdict
 class AbstractBenchmark(ABC):
     """A list of questions. Nothing leaves the denominator.
 
-    `parser` changes when the same reply would be read differently: such predictions must not be mixed.
+    `parser` changes when the same reply would be read differently, `videos_identity` when generated videos show
+    something else: such predictions must not be mixed.
     """
 
     parser: ClassVar[str]
+    videos_identity: str = ""
 
     @abstractmethod
     def __len__(self) -> int: ...

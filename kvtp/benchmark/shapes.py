@@ -14,7 +14,8 @@ from tqdm import tqdm
 from kvtp.benchmark._paint import write_film
 from kvtp.benchmark._world import SPLITS, Settings, film, questions
 from kvtp.benchmark.folder import Folder
-from kvtp.errors import check_choice, check_range
+from kvtp.errors import check_choice, check_whole
+from kvtp.frames._worker import end_with_parent
 
 
 class Shapes(Folder):
@@ -22,8 +23,8 @@ class Shapes(Folder):
     seconds, `events` of which show a coloured shape; the rest is moving background with `grey` objects.
 
     Made once under `root` and kept; a run that was stopped is gone on with. `seed` and the settings decide every
-    picture and every word. `train`, `val`, `test`: videos per split, five questions each; no video is in two splits.
-    `workers` processes paint. Relevance labels per clip: 5 where the answer is seen, 3 where the question's other
+    picture and every word. `videos` of the split, five questions each; no video is in two splits. `workers` processes
+    paint. Relevance labels per clip: 5 where the answer is seen, 3 where the question's other
     objects are, else 0.
     """
 
@@ -38,17 +39,16 @@ class Shapes(Folder):
         grey: int,
         fps: int,
         side: int,
-        train: int,
-        val: int,
-        test: int,
+        videos: int,
         workers: int,
     ) -> None:
         check_choice("benchmark.split", split, SPLITS)
-        check_range("benchmark.workers", workers, 1)
+        check_whole("benchmark.workers", workers, 1)
+        check_whole("benchmark.videos", videos, 1)
+        check_whole("benchmark.seed", seed, 0)
         settings = Settings(clips=clips, events=events, grey=grey, fps=fps, side=side)
-        videos = {"train": train, "val": val, "test": test}[split]
-        check_range(f"benchmark.{split}", videos, 1)
         world = Path(root) / _name(settings, seed)
+        self.videos_identity = world.name
         asked = make(world, settings, seed, split, videos, workers)
         super().__init__(str(world), asked, split, split, limit)
 
@@ -63,6 +63,8 @@ def make(world: Path, settings: Settings, seed: int, split: str, videos: int, wo
     asked = f"{split}_{videos}.jsonl"
     with FileLock(world / f".{split}.lock"):
         missing = [number for number in range(videos) if not _path(folder, settings, seed, split, number).exists()]
+        for torn in folder.glob("*.new"):
+            torn.unlink()
         if missing:
             _write(folder, settings, seed, split, missing, workers)
         rows = [row for number in range(videos) for row in questions(settings, seed, split, number)]
@@ -75,10 +77,13 @@ def make(world: Path, settings: Settings, seed: int, split: str, videos: int, wo
 
 
 def _write(folder: Path, settings: Settings, seed: int, split: str, missing: list[int], workers: int) -> None:
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        jobs = (pool.submit(_write_one, folder, settings, seed, split, number) for number in missing)
-        for job in tqdm(list(jobs), desc=f"painting {split} videos", unit="video", disable=None):
-            job.result()
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
+        jobs = [pool.submit(_write_one, folder, settings, seed, split, number) for number in missing]
+        try:
+            for job in tqdm(jobs, desc=f"painting {split} videos", unit="video", disable=None):
+                job.result()
+        finally:  # after an error or an interrupt the rest is not painted first
+            pool.shutdown(cancel_futures=True)
 
 
 def _write_one(folder: Path, settings: Settings, seed: int, split: str, number: int) -> None:
@@ -94,4 +99,5 @@ def _path(folder: Path, settings: Settings, seed: int, split: str, number: int) 
 
 def _name(settings: Settings, seed: int) -> str:
     told = "_".join(f"{key}{value}" for key, value in asdict(settings).items())
-    return f"{told}_seed{seed}_{hashlib.sha256(Path(__file__).with_name('_paint.py').read_bytes()).hexdigest()[:8]}"
+    code = b"".join(Path(__file__).with_name(name).read_bytes() for name in ("_world.py", "_paint.py"))
+    return f"{told}_seed{seed}_{hashlib.sha256(code).hexdigest()[:8]}"  # other code may show something else

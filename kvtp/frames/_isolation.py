@@ -73,7 +73,11 @@ class Isolation:
         """Start now, for a later `finish`. At most `workers` results wait; the oldest is dropped."""
         if request in self._waiting:
             return
-        job = self._schedule(request)
+        try:
+            job = self._schedule(request)
+        except RuntimeError:  # `finish` starts other processes
+            self._close()
+            return
         while len(self._waiting) >= self._workers:
             self._waiting.pop(next(iter(self._waiting))).drop()
         self._waiting[request] = job

@@ -140,3 +140,37 @@ def test_every_way_of_naming_a_letter(options: list[str], data: st.DataObject) -
 def test_two_letters_are_no_answer(names: list[str]) -> None:
     for joint in (" or ", ", ", " and ", "/"):
         assert letter(f"The answer is {joint.join(names)}", OPTIONS) is None
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{L}",
+        "{L}.{text}",
+        "{L} {text}",
+        "Option {L} is correct.",
+        "Option {L} best matches the video",
+        "The answer is {L} ({text}).",
+        "The answer is {L} - {text}",
+        "The answer is {L} {text}",
+        "The answer is **{L}** ({text})",
+        "The best answer is {L}: {text}",
+        "The answer is {L}, which is not grey.",
+        "The answer is {L}, which cannot be seen in other clips",
+        "The answer is {L}, which does not appear elsewhere",
+    ],
+)
+def test_every_letter_is_read_alike(form: str) -> None:
+    """A reader of the reply would name {L}, whichever it is: no answer may gain from its place."""
+    options = ["red circle", "blue square", "green ring", "white cross"]
+    for name, text in zip("ABCD", options, strict=True):
+        assert letter(form.format(L=name, text=text), options) == name
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["Option {L} is wrong", "Option {L} cannot be right", "Option {L} is not the answer", "Choice {L} is not correct"],
+)
+def test_every_letter_is_denied_alike(form: str) -> None:
+    for name in "ABCD":
+        assert letter(form.format(L=name), ["red circle", "blue square", "green ring", "white cross"]) is None

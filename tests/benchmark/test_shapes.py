@@ -15,7 +15,7 @@ from toys import CONF
 
 from kvtp.benchmark._paint import paint, write_film
 from kvtp.benchmark._world import COLOURS, KINDS, PLACES, SHAPES, Settings, caption, film, questions
-from kvtp.benchmark.shapes import Shapes
+from kvtp.benchmark.shapes import Shapes, _name
 
 SMALL = Settings(clips=8, events=3, grey=2, fps=4, side=64)
 USUAL = Settings(clips=16, events=4, grey=2, fps=8, side=128)
@@ -23,7 +23,7 @@ USUAL = Settings(clips=16, events=4, grey=2, fps=8, side=128)
 
 def shapes(root: Path, **changed) -> Shapes:
     usual = OmegaConf.load(CONF / "benchmark" / "shapes.yaml")
-    small = {"clips": 8, "events": 3, "fps": 4, "side": 64, "train": 3, "val": 2, "test": 4, "workers": 1}
+    small = {"clips": 8, "events": 3, "fps": 4, "side": 64, "videos": 4, "workers": 1}
     return instantiate(OmegaConf.merge(usual, small, {"root": str(root)}, changed), _convert_="all")
 
 
@@ -160,7 +160,7 @@ def test_workers_and_interruptions_change_nothing(tmp_path: Path) -> None:
 
 
 def test_more_videos_keep_the_first_ones(tmp_path: Path) -> None:
-    few, many = shapes(tmp_path, test=2), shapes(tmp_path, test=3)
+    few, many = shapes(tmp_path, videos=2), shapes(tmp_path, videos=3)
     assert [many[n] for n in range(len(few))] == [few[n] for n in range(len(few))]
     assert len({one.cluster for one in (many[n] for n in range(len(many)))}) == 3
 
@@ -168,8 +168,8 @@ def test_more_videos_keep_the_first_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({"events": 7}, r"events must be in \[2, 4\], got 7"),
-        ({"clips": 2}, r"clips must be in \[3, 10000\], got 2"),
+        ({"events": 7}, r"benchmark.events must be a whole number in \[2, 4\], got 7"),
+        ({"clips": 2}, r"benchmark.clips must be a whole number in \[3, 10000\], got 2"),
         ({"side": 100}, r"side must be a multiple of 16 in \[64, 1024\], got 100"),
         ({"split": "tset"}, "benchmark.split must be one of train, val, test, got 'tset'; nearest: test"),
     ],
@@ -185,3 +185,22 @@ def test_caption_tells_all_events_in_order() -> None:
     parts = caption(shown).split(", ")
     assert [part.split()[0] for part in parts] == [event.colour for event in shown.events]
     assert all(" ".join(part.split()[2:]) in PLACES and part.split()[1] in SHAPES for part in parts)
+
+
+def test_other_code_paints_another_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What films show is decided in two files; a change of either must not meet the films of before."""
+    before = shapes(tmp_path, videos=1).videos_identity
+    monkeypatch.setattr(Path, "read_bytes", lambda path: b"changed" if path.name == "_world.py" else path.name.encode())
+    after = _name(SMALL, 0)
+    assert after.rpartition("_")[0] == before.rpartition("_")[0]
+    assert after != before
+
+
+def test_torn_films_are_swept(tmp_path: Path) -> None:
+    shapes(tmp_path, videos=1)
+    (film_made,) = tmp_path.rglob("*.mp4")
+    torn = film_made.with_suffix(".77.new")
+    torn.write_bytes(b"half")
+    shapes(tmp_path, videos=2)
+    assert not torn.exists()
+    assert len(list(tmp_path.rglob("*.mp4"))) == 2
