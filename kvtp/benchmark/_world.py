@@ -133,11 +133,6 @@ def questions(settings: Settings, seed: int, split: str, number: int) -> list[di
     return rows
 
 
-def caption(shown: Film) -> str:
-    """All events in order: what a captioner of the video should say."""
-    return ", ".join(f"{event.name} {event.place}" for event in shown.events)
-
-
 def _ask(
     kind: str, events: Sequence[Event], rng: np.random.Generator
 ) -> tuple[str, str, list[str], list[int], list[int]]:

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from toys import CONF
 
 from kvtp.benchmark._paint import paint, write_film
-from kvtp.benchmark._world import COLOURS, KINDS, PLACES, SHAPES, Settings, caption, film, questions
+from kvtp.benchmark._world import COLOURS, KINDS, Settings, film, questions
 from kvtp.benchmark.shapes import Shapes, _name
 
 SMALL = Settings(clips=8, events=3, grey=2, fps=4, side=64)
@@ -178,13 +178,6 @@ def test_what_cannot_be_is_refused(tmp_path: Path, changed: dict, complaint: str
     with pytest.raises(Exception, match=complaint):
         shapes(tmp_path, **changed)
     assert not list(tmp_path.iterdir())
-
-
-def test_caption_tells_all_events_in_order() -> None:
-    shown = film(USUAL, 0, "train", 3)
-    parts = caption(shown).split(", ")
-    assert [part.split()[0] for part in parts] == [event.colour for event in shown.events]
-    assert all(" ".join(part.split()[2:]) in PLACES and part.split()[1] in SHAPES for part in parts)
 
 
 def test_other_code_paints_another_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
