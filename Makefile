@@ -1,6 +1,6 @@
 # `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint clean
+.PHONY: help setup test lint tiny clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -22,6 +22,17 @@ test: setup ## Run the tests on the CPU
 
 lint: setup ## Style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+TRAIN := $(BIN)/python scripts/train.py
+TRAINED := outputs/train
+
+tiny: setup ## Train checkpoints/ again: hours on a CPU; a stopped one goes on
+	$(TRAIN) module=siglip name=tiny_siglip
+	$(TRAIN) module=captioner name=tiny_captioner module.siglip=$(TRAINED)/tiny_siglip/model
+	$(TRAIN) module=answerer name=tiny_answerer module.backbone.checkpoint=$(TRAINED)/tiny_captioner/model
+	rm -rf checkpoints/tiny_siglip checkpoints/tiny
+	cp -r $(TRAINED)/tiny_siglip/model checkpoints/tiny_siglip
+	cp -r $(TRAINED)/tiny_answerer/model checkpoints/tiny
 
 clean: ## Remove caches; .venv and outputs stay
 	rm -rf .pytest_cache .ruff_cache .mypy_cache

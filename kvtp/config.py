@@ -32,6 +32,7 @@ NEUTRAL = (
     ("frames", "workers"),
     ("benchmark", "workers"),
 )
+MACHINE = ("accelerator", "devices", "num_nodes", "strategy")  # of the trainer: by whom, not what is trained
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,8 @@ def _plain(value: Any, resolve: bool = True) -> Any:
 
 
 def register() -> None:
-    """Make `${name:}`, `${run_id:}`, `${project_root:}` and `${by_rank:first,others}` known to OmegaConf."""
-    for resolver in (name, run_id, project_root, by_rank):
+    """Make known to OmegaConf: `${name:} ${run_id:} ${train_name:} ${project_root:} ${by_rank:first,others}`."""
+    for resolver in (name, run_id, train_name, project_root, by_rank):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 
@@ -189,6 +190,23 @@ def run_id(*, _root_: DictConfig) -> str:
     retention = _retention(sections)
     retention = f"{retention:g}" if isinstance(retention, int | float) else str(retention)
     return _safe("_".join([_root_.name, chosen["backbone"], chosen["benchmark"], retention, _hash(sections)]))
+
+
+def train_name(*, _root_: DictConfig) -> str:
+    """module_data_hash; the hash is over all that changes what is trained."""
+    plain: Any = OmegaConf.to_container(_root_)
+    plain.pop("hydra", None)
+    chosen = _choices(_root_)
+    plain["paths"] = {key: f"<{key}>" for key in plain["paths"]}
+    return _safe("_".join([chosen["module"], chosen["data"], _hash(training_settings(plain))]))
+
+
+def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration that a training's result depends on, apart from where things lie."""
+    trained = {section: dict(config[section]) for section in ("module", "data", "trainer")}
+    for key in MACHINE:
+        trained["trainer"].pop(key, None)
+    return trained | {"seed": config["seed"]}
 
 
 def project_root() -> str:

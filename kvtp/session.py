@@ -18,12 +18,16 @@ def session(row: Row, rank: int, processes: int) -> dict[str, Any]:
     return {
         "rank": rank,
         "processes": processes,
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": gpu(),
         "overrides": list(row.overrides),
         "paths": row.config["paths"],
         **{f"{stage}.{key}": row.config[stage][key] for stage, key in NEUTRAL if key in row.config.get(stage, {})},
         "versions": versions(),
     }
+
+
+def gpu() -> str | None:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 @cache

@@ -116,6 +116,13 @@ class Store:
         write_whole(self.folder / "predictions.jsonl", "".join(_line(asdict(row)) for row in rows))
         return rows
 
+    def finished(self) -> list[Prediction] | None:
+        """All predictions in the order of the questions; None while the run is not over."""
+        path = self.folder / "predictions.jsonl"
+        if not (self.folder / "summary.json").exists():
+            return None
+        return [_prediction(line, f"{path}:{number}") for number, line in enumerate(_whole_lines(path), 1)]
+
     def summary(self, told: Mapping[str, Any]) -> None:
         write_whole(self.folder / "summary.json", json.dumps(told, indent=2) + "\n")
 

@@ -1,4 +1,4 @@
-"""scripts/eval.py as a person starts it, and questions for it to ask."""
+"""A script as a person starts it, and questions for it to ask."""
 
 import json
 import os
@@ -34,10 +34,10 @@ def ask(root: Path, videos: list[str], each: int) -> Path:
 
 
 class Shell:
-    """Runs a script of the project at `root`; runs go to `outputs`."""
+    """Runs a script of the project at `root`; runs go to `outputs`, where files called `lines` grow."""
 
-    def __init__(self, root: Path, outputs: Path, script: str = "eval.py") -> None:
-        self.root, self.outputs, self.script = root, outputs, script
+    def __init__(self, root: Path, outputs: Path, script: str = "eval.py", lines: str = "predictions.*.jsonl") -> None:
+        self.root, self.outputs, self.script, self.lines = root, outputs, script, lines
         self.environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
         self.environment.pop("RANK", None)
 
@@ -67,7 +67,7 @@ class Shell:
         return process.returncode, said
 
     def killed(self, after: int, delay: float, *words: str, processes: int = 1) -> int:
-        """Start, kill -9 all processes `delay` [s] after so many predictions are written; how many there are then."""
+        """Start, kill -9 all processes `delay` [s] after so many lines are written; how many there are then."""
         process = self.start(*words, processes=processes)
         while self.written() < after and process.poll() is None:
             time.sleep(0.01)
@@ -80,7 +80,7 @@ class Shell:
         return self.written()
 
     def written(self) -> int:
-        return sum(path.read_bytes().count(b"\n") for path in self.outputs.rglob("predictions.*.jsonl"))
+        return sum(path.read_bytes().count(b"\n") for path in self.outputs.rglob(self.lines))
 
     def folders(self) -> dict[str, Path]:
         return {path.parent.name: path.parent for path in sorted(self.outputs.rglob("summary.json"))}

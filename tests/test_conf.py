@@ -74,10 +74,33 @@ def test_every_method_recombines(method: str) -> None:
         assert cfg["pruner"] == section("pruner", method_choices(method)["pruner"])
 
 
-@pytest.mark.parametrize("group", [name for name in groups() if name not in (*STAGES, "method")])
+TRAINED = ("module", "data", "trainer", "callbacks")
+
+
+@pytest.mark.parametrize("group", [name for name in groups() if name not in (*STAGES, *TRAINED, "method", "logger")])
 def test_every_other_option_composes(group: str) -> None:
     for option in groups()[group]:
         assert set(STAGES) <= set(compose("eval", [f"{group}={option}"]))
+
+
+@pytest.mark.parametrize("group", [*TRAINED, "logger"])
+def test_every_option_of_a_training_composes(group: str) -> None:
+    for option in groups()[group]:
+        assert set(TRAINED) <= set(compose("train", [f"{group}={option}"]))
+
+
+@pytest.mark.parametrize("group", ["module", "data"])
+def test_keys_of_a_training_are_constructor_arguments(group: str) -> None:
+    """And every module of the two packages has its YAML, or is what several of them share."""
+    for option in groups()[group]:
+        keys = dict(OmegaConf.to_container(compose("train", [f"{group}={option}"])[group]))
+        target = get_class(keys.pop("_target_"))
+        assert target.__module__ == f"kvtp.{group}.{option}"
+        arguments = list(inspect.signature(target.__init__).parameters.values())[1:]
+        assert keys.keys() == {argument.name for argument in arguments}
+        assert all(argument.default is argument.empty for argument in arguments), "defaults live in YAML only"
+    for module in sorted((ROOT / "kvtp" / group).glob("[a-z]*.py")):
+        assert module.stem in (*groups()[group], "base", "moments")
 
 
 def test_no_script_bears_a_standard_name() -> None:

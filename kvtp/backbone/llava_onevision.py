@@ -6,9 +6,10 @@ import sys
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -165,6 +166,14 @@ class LlavaOnevision(AbstractBackbone):
         return Tower(own, layers, own if self.supplies >= HEAD else None)
 
     @cached_property
+    def tower_digest(self) -> str:
+        """Changes when the tower's weights do, and not when the rest is trained further."""
+        digest = hashlib.sha256(str(self.config.vision_feature_layer).encode())
+        for name, weight in sorted(self.model.model.vision_tower.state_dict().items()):
+            digest.update(name.encode() + weight.detach().cpu().float().numpy().tobytes())
+        return digest.hexdigest()
+
+    @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(self.checkpoint, revision=self.revision)
         if tokenizer.chat_template is None:  # older checkpoints keep it with the processor
@@ -186,12 +195,11 @@ class LlavaOnevision(AbstractBackbone):
         features, found = [], []
         for pixels in frames.pixels.split(self.frame_chunk):
             states, patches = self.tower(preprocess(pixels, side).to(self.device), cues)
-            features.append(pool_patches(self.model.model.multi_modal_projector(states), self.pool))
+            features.append(self.project(states))
             found.append({k: v if k == "frame_feature" else pool_patches(v, self.pool) for k, v in patches.items()})
-        rows = pooled_side((side // self.config.vision_config.patch_size) ** 2, self.pool)
         video = {name: torch.cat([chunk[name] for chunk in found]) for name in found[0]}
         return VisualTokens(
-            **_grid(len(frames), rows, rows, self.device),
+            **self.places(len(frames)),
             features=torch.cat(features).flatten(0, 1),
             timestamps=frames.timestamps,
             depth=self.shape.layers,
@@ -200,18 +208,14 @@ class LlavaOnevision(AbstractBackbone):
 
     @torch.inference_mode()
     def ask(self, tokens: VisualTokens, prompt: Prompt) -> VisualTokens:
-        words = self._embed(prompt.bare)
+        words = self._embed(self.ids(prompt.bare))
         return replace(tokens, cues=replace(tokens.cues, question_feature=words.mean(0), text_features=words))
 
     @torch.inference_mode()
     def embed(self, tokens: VisualTokens, prompt: Prompt) -> Prefill:
-        content = [{"type": "video"}, {"type": "text", "text": prompt.text}]
-        text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
-        before, after = text.split(self.tokenizer.convert_ids_to_tokens(self.config.video_token_index), 1)
+        before, after = (self._embed(ids) for ids in self.around(prompt))
         newline = self.model.model.image_newline
-        return Prefill.lay_out(prompt, self._embed(before), tokens, self._embed(after), self.newline, newline)
+        return Prefill.lay_out(prompt, before, tokens, after, self.newline, newline)
 
     @torch.inference_mode()
     def prefill(self, state: Prefill, upto: int, site: Site = "layer") -> Prefill:
@@ -224,7 +228,7 @@ class LlavaOnevision(AbstractBackbone):
         if self.answer == "likelihood":
             if not state.prompt.choices:
                 raise Refused("backbone.answer=likelihood needs a question with options; use backbone.answer=generate")
-            likelihoods = {choice: self.decoder.likelihood(state, self._ids(choice)) for choice in state.prompt.choices}
+            likelihoods = {choice: self.decoder.likelihood(state, self.ids(choice)) for choice in state.prompt.choices}
             text = max(likelihoods, key=likelihoods.__getitem__)
         else:
             reply = self.decoder.write(state, self._pick(state.prompt), self.stop, self.max_new_tokens)
@@ -232,11 +236,38 @@ class LlavaOnevision(AbstractBackbone):
         visual, newline, words = zip(*state.counts, strict=True)
         return Answer(text, {"visual": visual, "newline": newline, "text": words}, state.mlp_rows, likelihoods)
 
-    def _ids(self, text: str) -> list[int]:
+    # -- its parts, for training -----------------------------------------------------------------------------------
+
+    def look(self, pixels: UInt8[Tensor, "T H W 3"]) -> Float[Tensor, "T P C"]:
+        """The tower's states of pictures."""
+        side = self.config.vision_config.image_size
+        chunks = pixels.split(self.frame_chunk)
+        return torch.cat([self.tower(preprocess(chunk, side).to(self.device), frozenset())[0] for chunk in chunks])
+
+    def project(self, states: Float[Tensor, "T P C"]) -> Float[Tensor, "T N D"]:
+        """The tower's states become tokens."""
+        return pool_patches(self.model.model.multi_modal_projector(states), self.pool)
+
+    def places(self, frames: int) -> dict[str, Any]:
+        """Where the tokens of so many frames stand: fields of `VisualTokens`."""
+        vision = self.config.vision_config
+        rows = pooled_side((vision.image_size // vision.patch_size) ** 2, self.pool)
+        return _grid(frames, rows, rows, self.device)
+
+    def around(self, prompt: Prompt) -> tuple[list[int], list[int]]:
+        """Token ids of what stands before the video, and after it up to where the reply begins."""
+        content = [{"type": "video"}, {"type": "text", "text": prompt.text}]
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        before, after = text.split(self.tokenizer.convert_ids_to_tokens(self.config.video_token_index), 1)
+        return self.ids(before), self.ids(after)
+
+    def ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
-    def _embed(self, text: str) -> Float[Tensor, "Q D"]:
-        return self.model.get_input_embeddings()(torch.tensor(self._ids(text), dtype=torch.int64, device=self.device))
+    def _embed(self, ids: list[int]) -> Float[Tensor, "Q D"]:
+        return self.model.get_input_embeddings()(torch.tensor(ids, dtype=torch.int64, device=self.device))
 
     def _pick(self, prompt: Prompt) -> Pick:
         if self.temperature == 0:

@@ -5,6 +5,7 @@ import json
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from kvtp.benchmark._paint import write_film
-from kvtp.benchmark._world import SPLITS, Settings, film, questions
+from kvtp.benchmark._world import SPLITS, Film, Settings, film, questions
 from kvtp.benchmark.folder import Folder
 from kvtp.errors import check_choice, check_whole
 from kvtp.frames._worker import end_with_parent
+from kvtp.types import Question
 
 
 class Shapes(Folder):
@@ -51,6 +53,23 @@ class Shapes(Folder):
         self.videos_identity = world.name
         asked = make(world, settings, seed, split, videos, workers)
         super().__init__(str(world), asked, split, split, limit)
+        self.films = tuple(film(settings, seed, split, number) for number in range(videos))
+        self._by_name = {film.name: film for film in self.films}
+        self._made_by = partial(
+            Shapes, root=root, limit=None, seed=seed, **asdict(settings), workers=workers
+        )  # of another split
+
+    def other(self, split: str, videos: int) -> "Shapes":
+        """Another split of the same world."""
+        return self._made_by(split=split, videos=videos)
+
+    def film(self, question: Question) -> Film:
+        """The one that is asked about."""
+        return self._by_name[question.cluster]
+
+    def path(self, film: Film) -> str:
+        """The file of one of the `films`."""
+        return str(self.videos / f"{film.name}.mp4")
 
 
 def make(world: Path, settings: Settings, seed: int, split: str, videos: int, workers: int) -> str:

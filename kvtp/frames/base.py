@@ -1,6 +1,7 @@
 """Stage `frames`: a video file becomes sampled pictures with their times."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 
 from kvtp.types import Frames, VideoRef
 
@@ -19,3 +20,12 @@ class AbstractFrames(ABC):
 
     def prefetch(self, video: str | VideoRef) -> None:  # noqa: B027 — a sampler that decodes at once has nothing to do
         """Start decoding, so that a later call for the same video finds it done."""
+
+
+def ahead(frames: AbstractFrames, videos: Sequence[str | VideoRef]) -> Iterator[Frames]:
+    """The frames of each video; the next ones are decoded while the caller works on one."""
+    for nth, video in enumerate(videos):
+        found = frames(video)
+        for later in videos[nth + 1 : nth + 1 + frames.ahead]:
+            frames.prefetch(later)
+        yield found

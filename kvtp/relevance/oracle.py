@@ -11,8 +11,12 @@ from kvtp.types import Frames, Question, VisualTokens
 class Oracle(AbstractRelevance):
     """The label of the clip in which the frame's time lies; clips divide the video, or its segment, equally.
 
-    Raises ValueError for a question without labels.
+    `inverted`: with the sign changed, so that what matters least comes first; a control. Raises ValueError for a
+    question without labels.
     """
+
+    def __init__(self, inverted: bool) -> None:
+        self.sign = -1.0 if inverted else 1.0
 
     def __call__(self, frames: Frames, tokens: VisualTokens, question: Question) -> Float[Tensor, " T"]:
         if not question.relevance:
@@ -27,5 +31,5 @@ class Oracle(AbstractRelevance):
             raise ValueError(f"the end of a video must lie after its start, got {start} … {end} s for {question.id!r}")
         clips = len(question.relevance)
         clip = ((tokens.timestamps - start) / (end - start) * clips).floor().long().clamp(0, clips - 1)
-        labels = torch.tensor(question.relevance, dtype=torch.float32)
+        labels = self.sign * torch.tensor(question.relevance, dtype=torch.float32)
         return labels.to(tokens.features.device)[clip.to(tokens.features.device)]

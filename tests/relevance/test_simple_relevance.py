@@ -26,6 +26,13 @@ def test_a_frame_has_the_label_of_its_clip() -> None:
     assert oracle([0, 2.4, 2.5, 5, 7.6, 9.9], 10, (1.0, 2.0, 3.0, 4.0), "v.mp4") == [1, 1, 2, 3, 4, 4]
 
 
+def test_inverted_it_ranks_the_other_way_round() -> None:
+    tokens = replace(toy_tokens([4] * 3, (2, 2)), timestamps=torch.tensor([0.0, 4.0, 8.0], dtype=torch.float64))
+    inverted = component("relevance", "oracle_inverted")
+    score = inverted(toy_frames([0, 4, 8], 10), tokens, toy_question(relevance=(5.0, 0.0, 3.0)))
+    assert score.tolist() == [-5, 0, -3]
+
+
 def test_times_past_the_end_belong_to_the_last_clip() -> None:
     assert oracle([10, 10.2], 10, (1.0, 2.0), "v.mp4") == [2, 2]
 

@@ -1,0 +1,63 @@
+"""A training's curves as lines of JSON: they outlive a kill, and a resumed training goes on with the same file."""
+
+import json
+import logging
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+log = logging.getLogger(__name__)
+
+
+class Journal(Logger):
+    """Writes `folder`/metrics.jsonl. `every` [s] a line is logged for those who watch."""
+
+    def __init__(self, folder: Path, every: float) -> None:
+        super().__init__()
+        self.path = folder / "metrics.jsonl"
+        self.every, self.told = every, float("-inf")
+        self.begun = False
+
+    @property
+    def name(self) -> str:
+        return "journal"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """The folder holds them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        if not self.begun:
+            self._forget(step or 0)
+            self.begun = True
+        row = {"step": step, **{name: float(value) for name, value in metrics.items() if name != "epoch"}}
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        validated = any(name.startswith("val/") for name in row)
+        if validated or monotonic() - self.told >= self.every:
+            self.told = monotonic()
+            log.info("step %d: %s", step, "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "step"))
+
+    def rows(self) -> list[dict[str, float]]:
+        """All that was logged; a line torn by a kill is left out."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def _forget(self, step: int) -> None:
+        """What was logged from this step on, after the last checkpoint and before a kill, comes again."""
+        kept = [row for row in self.rows() if row["step"] < step]
+        new = self.path.with_suffix(".new")
+        new.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        new.replace(self.path)

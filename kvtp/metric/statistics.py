@@ -1,0 +1,70 @@
+"""How sure a number is. The unit of chance is the video: questions about one video are not independent."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest, bootstrap
+
+from kvtp.types import Prediction
+
+RESAMPLES = 10_000
+SEED = 0  # the same predictions give the same intervals
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Of two methods on the same questions, second minus first. `difference`, `low`, `high` in percentage points (95 %
+    interval, videos resampled); `p` of McNemar's exact test; `won`, `lost`: questions only the second, only the first
+    got right."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    won: int
+    lost: int
+
+
+def interval(predictions: Sequence[Prediction]) -> tuple[float, float]:
+    """95 % interval of the accuracy [%]: percentile bootstrap over videos. Questions without a label do not count."""
+    return _percentiles([(row.cluster, row.score or 0.0) for row in predictions if row.answer is not None])
+
+
+def compare(first: Sequence[Prediction], second: Sequence[Prediction]) -> Comparison:
+    """ValueError unless both answered the same questions."""
+    before = {row.question_id: row for row in first if row.answer is not None}
+    after = {row.question_id: row for row in second if row.answer is not None}
+    if before.keys() != after.keys():
+        differ = sorted(before.keys() ^ after.keys())
+        raise ValueError(
+            f"paired tests need the same questions, {len(differ)} are in one run only, as {differ[0]!r}; "
+            "let both runs end, with the same benchmark settings"
+        )
+    scores = [(row.cluster, (after[id].score or 0.0) - (row.score or 0.0)) for id, row in before.items()]
+    changes = [change for _, change in scores]
+    won, lost = sum(change > 0 for change in changes), sum(change < 0 for change in changes)
+    p = binomtest(won, won + lost).pvalue if won + lost else 1.0
+    return Comparison(100 * float(np.mean(changes)), *_percentiles(scores), p, won, lost)
+
+
+def _percentiles(scores: Sequence[tuple[str, float]]) -> tuple[float, float]:
+    """95 % interval of the mean score, in percent."""
+    clusters: dict[str, list[float]] = defaultdict(list)
+    for cluster, score in scores:
+        clusters[cluster].append(score)
+    if len(clusters) < 2:
+        return float("nan"), float("nan")
+    sums = np.array([sum(members) for members in clusters.values()])
+    counts = np.array([len(members) for members in clusters.values()])
+    found = bootstrap(
+        (sums, counts),
+        lambda total, count, axis: total.sum(axis) / count.sum(axis),
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        n_resamples=RESAMPLES,
+        rng=np.random.default_rng(SEED),
+    ).confidence_interval
+    return 100 * float(found.low), 100 * float(found.high)

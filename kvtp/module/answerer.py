@@ -1,0 +1,101 @@
+"""Trains projector and decoder of a LLaVA-OneVision to reply about videos; the tower is frozen."""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from kvtp.backbone._state import Prefill
+from kvtp.backbone.llava_onevision import LlavaOnevision
+from kvtp.data.conversations import Conversations
+from kvtp.module.base import AbstractModule, freeze
+from kvtp.types import Selection, VisualTokens
+
+
+class Answerer(AbstractModule):
+    """Cross-entropy of the reply and of the token that ends it, each reply with the same weight.
+
+    The input is laid out by the code that inference uses (`Prefill.lay_out`), after the same kind of cut: a random part
+    of the tokens, positions renumbered.
+    """
+
+    def __init__(self, backbone: LlavaOnevision, lr: float, weight_decay: float, warmup: int) -> None:
+        super().__init__(lr, weight_decay, warmup)
+        self.backbone = backbone
+        self.origin = backbone.checkpoint
+        self.model = backbone.model
+        freeze(self.model.model.vision_tower)
+
+    def setup(self, stage: str) -> None:
+        self.backbone.device = self.device
+
+    def training_step(self, batch: Conversations, number: int) -> Tensor:
+        logits, target = self.replies(batch)
+        loss = self._loss(logits, target)
+        self.log("train/loss", loss)
+        return loss
+
+    def validation_step(self, batch: Conversations, number: int) -> None:
+        logits, target = self.replies(batch)
+        at = f"at_{batch.retention:g}"
+        self.log(f"val/loss_{at}", self._loss(logits, target), batch_size=len(target), sync_dist=True)
+        for kind, reply, right in zip(batch.kinds, target, logits.argmax(-1) == target, strict=True):
+            words = (reply >= 0).sum() - 1  # without the token that ends it
+            self.log(f"val/{kind}_{at}", right[:words].float().mean(), batch_size=1, sync_dist=True)
+
+    def replies(self, batch: Conversations) -> tuple[Float[Tensor, "B R V"], Int64[Tensor, "B R"]]:
+        """Logits of every reply's tokens, and these tokens; −100 after its end."""
+        backbone, device = self.backbone, self.device
+        states = batch.seen if batch.seen.is_floating_point() else self._look(batch.seen)
+        features = backbone.project(states.flatten(0, 1)).unflatten(0, states.shape[:2]).flatten(1, 2)
+        generator = torch.Generator().manual_seed(batch.seed)
+        embed = self.model.get_input_embeddings()
+        inputs, targets, starts = [], [], []
+        for prompt, reply, of_video in zip(batch.prompts, batch.replies, features, strict=True):
+            tokens = VisualTokens(
+                **backbone.places(states.shape[1]),
+                features=of_video,
+                timestamps=torch.zeros(states.shape[1], dtype=torch.float64),
+            )
+            part = random_part(tokens, batch.retention, batch.unevenness, generator)
+            before, after = (embed(torch.tensor(ids, device=device)) for ids in backbone.around(prompt))
+            newline = self.model.model.image_newline
+            state = Prefill.lay_out(prompt, before, tokens.keep(part), after, backbone.newline, newline)
+            said = torch.tensor([*backbone.ids(reply), backbone.tokenizer.eos_token_id], device=device)
+            inputs.append(torch.cat([state.hidden, embed(said[:-1])]))
+            targets.append(said)
+            starts.append(len(state) - 1)
+        # causal, and what fills up comes last: no row sees it, no mask is needed
+        hidden = self.model.model.language_model(
+            inputs_embeds=pad_sequence(inputs, batch_first=True), use_cache=False
+        ).last_hidden_state
+        target = pad_sequence(targets, batch_first=True, padding_value=-100)
+        place = torch.tensor(starts, device=device)[:, None] + torch.arange(target.shape[1], device=device)
+        place = place.clamp_max(hidden.shape[1] - 1)
+        return self.model.lm_head(hidden[torch.arange(len(hidden), device=device)[:, None], place]), target
+
+    @torch.no_grad()
+    def _look(self, pixels: Tensor) -> Float[Tensor, "B T P C"]:
+        return self.backbone.look(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
+
+    def _loss(self, logits: Float[Tensor, "B R V"], target: Int64[Tensor, "B R"]) -> Float[Tensor, ""]:
+        each = F.cross_entropy(logits.float().transpose(1, 2), target, ignore_index=-100, reduction="none")
+        return (each.sum(1) / (target >= 0).sum(1)).mean()
+
+    def save(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+        self.backbone.tokenizer.save_pretrained(folder)
+
+
+def random_part(tokens: VisualTokens, retention: float, unevenness: float, generator: torch.Generator) -> Selection:
+    """⌈r·K⌉ tokens drawn without replacement, those of frame t with weight exp(u·n_t), n_t normal, u uniform in
+    [0, `unevenness`]: from even thinning to a few frames that keep nearly all."""
+    count = -int(-retention * len(tokens) // 1)
+    spread = unevenness * torch.rand((), generator=generator) * torch.randn(tokens.frames, generator=generator)
+    # the largest of log-weight + Gumbel noise are a weighted draw without replacement (Efraimidis and Spirakis 2006)
+    noise = -torch.empty(len(tokens)).exponential_(generator=generator).log()
+    chosen = (spread.to(tokens.frame.device)[tokens.frame] + noise.to(tokens.frame.device)).topk(count).indices
+    return Selection(chosen.sort().values)

@@ -1,0 +1,72 @@
+"""Intervals and tests against textbook values and simulation."""
+
+from math import comb
+
+import numpy as np
+import pytest
+
+from kvtp.metric.statistics import compare, interval
+from kvtp.types import Prediction
+
+
+def predictions(scores: list[float], each: int = 1) -> list[Prediction]:
+    """`each` consecutive questions are about one video."""
+    return [
+        Prediction(
+            question_id=f"q{nth}",
+            method="m",
+            outcome="correct" if score else "wrong",
+            score=score,
+            text="A",
+            choice="A",
+            answer="A",
+            groups={},
+            cluster=f"v{nth // each}",
+            tokens_per_layer=None,
+            timings_ms={},
+        )
+        for nth, score in enumerate(scores)
+    ]
+
+
+def test_interval_of_independent_questions_is_the_normal_one() -> None:
+    """p ± 1.96 √(p(1 − p)/n) for one question per video."""
+    scores = [1.0] * 140 + [0.0] * 60
+    low, high = interval(predictions(scores))
+    half = 196 * np.sqrt(0.7 * 0.3 / 200)
+    assert low == pytest.approx(70 - half, abs=0.8)
+    assert high == pytest.approx(70 + half, abs=0.8)
+
+
+def test_questions_about_one_video_count_as_one() -> None:
+    """Five identical answers per video tell no more than one does: the interval is that of the videos."""
+    scores = [1.0] * 28 + [0.0] * 12
+    once = interval(predictions(scores))
+    repeated = interval(predictions([score for score in scores for _ in range(5)], each=5))
+    assert repeated == pytest.approx(once, abs=1e-9)
+
+
+def test_mcnemar_is_the_binomial_of_the_discordant() -> None:
+    """Exact two-sided p of 3 against 12, added up by hand."""
+    first = predictions([1.0] * 3 + [0.0] * 12 + [1.0] * 20)
+    second = predictions([0.0] * 3 + [1.0] * 12 + [1.0] * 20)
+    told = compare(first, second)
+    assert (told.won, told.lost) == (12, 3)
+    assert told.p == pytest.approx(2 * sum(comb(15, k) for k in range(4)) / 2**15)
+    assert told.difference == pytest.approx(100 * 9 / 35)
+    assert told.low < told.difference < told.high
+
+
+def test_no_difference_is_certain_of_nothing() -> None:
+    same = predictions([1.0, 0.0, 1.0])
+    told = compare(same, same)
+    assert (told.difference, told.p) == (0.0, 1.0)
+
+
+def test_other_questions_cannot_be_compared() -> None:
+    with pytest.raises(ValueError, match="1 are in one run only, as 'q2'"):
+        compare(predictions([1.0, 0.0, 1.0]), predictions([1.0, 0.0]))
+
+
+def test_one_video_has_no_interval() -> None:
+    assert all(np.isnan(end) for end in interval(predictions([1.0, 0.0], each=2)))

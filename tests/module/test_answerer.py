@@ -1,0 +1,150 @@
+"""Training sees what inference sees, and learns what it is told."""
+
+from math import ceil
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from kvtp.data.conversations import Conversations
+from kvtp.module.answerer import Answerer, random_part
+from kvtp.module.captioner import Captioner
+from kvtp.types import Frames, Prompt, Selection, VisualTokens
+
+FRAMES = 6
+
+
+@pytest.fixture
+def backbone(tiny, checkpoint):
+    return lambda **changed: tiny(checkpoint=str(checkpoint / "llava"), head=None, **changed)
+
+
+def prompt(text: str) -> Prompt:
+    return Prompt(text, text, (0, len(text)), "test")
+
+
+def conversations(retention: float) -> Conversations:
+    generator = torch.Generator().manual_seed(3)
+    pixels = torch.randint(0, 256, (2, FRAMES, 32, 32, 3), generator=generator, dtype=torch.uint8)
+    prompts = (prompt("What colour is the ring?\nA. red"), prompt("Where is it?"))
+    return Conversations(pixels, prompts, ("A", "red ring top left"), ("colour", "caption"), retention, 1.0, 11)
+
+
+@pytest.mark.parametrize("retention", [1.0, 0.3])
+@pytest.mark.parametrize("newline", ["one_token", "grid"])
+def test_training_sees_what_inference_sees(backbone, retention: float, newline: str) -> None:
+    """The line, question by question: encode, cut, embed, prefill, then the reply token by token."""
+    module = Answerer(backbone(newline=newline), 1e-3, 0.0, 0)
+    batch = conversations(retention)
+    with torch.no_grad():
+        logits, target = module.replies(batch)
+    line = backbone(newline=newline)
+    generator = torch.Generator().manual_seed(batch.seed)
+    for nth, (pixels, asked, reply) in enumerate(zip(batch.seen, batch.prompts, batch.replies, strict=True)):
+        frames = Frames(pixels, torch.arange(FRAMES).double(), torch.arange(FRAMES), float(FRAMES), "none")
+        tokens = line.encode(frames, frozenset())
+        part = random_part(tokens, retention, batch.unevenness, generator)
+        state = line.embed(tokens, asked).keep(part, renumber=True, compress_cache=False)
+        state = line.prefill(state, line.shape.layers)
+        said = [*line.ids(reply), line.tokenizer.eos_token_id]
+        assert target[nth].tolist() == said + [-100] * (target.shape[1] - len(said))
+        with torch.inference_mode():
+            for step, token in enumerate(said):
+                expected = (
+                    line.decoder.logits(state) if step == 0 else line.decoder._step(state, said[step - 1], step - 1)
+                )
+                torch.testing.assert_close(logits[nth, step], expected, atol=2e-4, rtol=1e-3)
+                assert token == target[nth, step]
+
+
+def test_loss_weighs_replies_alike(backbone) -> None:
+    """Mean over replies of the mean over their tokens, counted token by token."""
+    module = Answerer(backbone(), 1e-3, 0.0, 0)
+    with torch.no_grad():
+        logits, target = module.replies(conversations(0.5))
+        loss = module._loss(logits, target)
+    means = []
+    for row, reply in zip(logits, target, strict=True):
+        said = [(place, token) for place, token in enumerate(reply.tolist()) if token >= 0]
+        means.append(sum(-F.log_softmax(row[place], -1)[token].item() for place, token in said) / len(said))
+    assert loss.item() == pytest.approx(sum(means) / 2, rel=1e-5)
+
+
+def test_the_tower_is_frozen_and_the_rest_learns(backbone) -> None:
+    module = Answerer(backbone(), 1e-3, 0.0, 0)
+    module.log = lambda *_, **__: None
+    before = {name: weight.clone() for name, weight in module.model.named_parameters()}
+    optimizer = torch.optim.AdamW([weight for weight in module.parameters() if weight.requires_grad], lr=1e-2)
+    first = module.training_step(conversations(0.5), 0).item()
+    for _ in range(30):
+        optimizer.zero_grad()
+        module.training_step(conversations(0.5), 0).backward()
+        optimizer.step()
+    assert module.training_step(conversations(0.5), 0).item() < 0.2 * first
+    for name, weight in module.model.named_parameters():
+        assert torch.equal(weight, before[name]) == (".vision_tower." in name), name
+
+
+def test_states_stand_for_pictures(backbone) -> None:
+    module = Answerer(backbone(), 1e-3, 0.0, 0)
+    batch = conversations(0.5)
+    states = torch.stack([module.backbone.look(pixels) for pixels in batch.seen])
+    with torch.no_grad():
+        torch.testing.assert_close(module.replies(batch)[0], module.replies(batch._replace(seen=states))[0])
+
+
+def tokens(frames: int, each: int) -> VisualTokens:
+    count = frames * each
+    return VisualTokens(
+        features=torch.zeros(count, 1),
+        frame=torch.arange(frames).repeat_interleave(each),
+        row=torch.zeros(count, dtype=torch.int64),
+        column=torch.arange(each).repeat(frames),
+        frames=frames,
+        grid=(1, each),
+        timestamps=torch.arange(frames, dtype=torch.float64),
+        position=torch.arange(count),
+        original=torch.arange(count),
+    )
+
+
+@pytest.mark.parametrize("retention", [0.05, 0.1, 1 / 3, 0.7, 1.0])
+def test_random_part_keeps_what_it_is_told(retention: float) -> None:
+    part = random_part(tokens(8, 9), retention, 2.0, torch.Generator().manual_seed(0))
+    assert len(part) == ceil(retention * 72)
+    assert (part.index.diff() > 0).all()
+
+
+def test_random_part_is_fair_when_even_and_spreads_when_not() -> None:
+    """Every token is equally likely; kept counts per frame then vary as a hypergeometric draw does, else more."""
+    generator = torch.Generator().manual_seed(0)
+    counts = {unevenness: torch.zeros(300, 8) for unevenness in (0.0, 3.0)}
+    chosen = torch.zeros(72)
+    for unevenness, table in counts.items():
+        for nth in range(300):
+            part: Selection = random_part(tokens(8, 9), 0.25, unevenness, generator)
+            table[nth] = torch.bincount(part.index // 9, minlength=8)
+            chosen[part.index] += unevenness == 0
+    assert (chosen / 300 - 0.25).abs().max() < 0.11  # four standard deviations
+    variance = 18 * (1 / 8) * (7 / 8) * (72 - 18) / 71
+    assert counts[0.0].var().item() == pytest.approx(variance, rel=0.1)
+    assert counts[3.0].var().item() > 2 * variance
+
+
+def test_captioner_starts_from_the_siglip_and_keeps_its_start(tiny, checkpoint, tmp_path) -> None:
+    decoder = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+    def module(seed: int) -> Captioner:
+        backbone = tiny(checkpoint=str(tmp_path / "start"), head=None)
+        return Captioner(str(checkpoint / "siglip"), decoder, backbone, 1e-3, 0.0, 0, seed)
+
+    first = module(0)
+    stock = tiny(checkpoint=str(checkpoint / "llava"), head=None).model.model.vision_tower.state_dict()
+    for name, weight in first.model.model.vision_tower.state_dict().items():
+        assert torch.equal(weight, stock[name])
+    again = module(1)  # the folder is there: what was begun goes on
+    assert torch.equal(again.model.lm_head.weight, first.model.lm_head.weight)
+    first.save(tmp_path / "saved")
+    assert torch.equal(
+        tiny(checkpoint=str(tmp_path / "saved"), head=None).model.lm_head.weight, first.model.lm_head.weight
+    )

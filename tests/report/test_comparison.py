@@ -1,0 +1,76 @@
+"""Runs side by side: which are compared, and with what numbers."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from kvtp.config import Row
+from kvtp.report.comparison import accuracies, pairs, shown, write
+from kvtp.types import Prediction
+
+
+def run(name: str, retention: float | None, right: str) -> tuple[Row, list[Prediction]]:
+    """`right`: one character per question, 1 or 0, or r for refused; two questions per video."""
+    pruner = "none" if retention is None else name
+    row = Row(
+        name,
+        f"{name}_{retention}",
+        Path(),
+        {"pruner": pruner},
+        (),
+        {"budget": {"retention_ratio": retention}, "pruner": {}},
+    )
+    outcomes = {"1": "correct", "0": "wrong", "r": "refused"}
+    return row, [
+        Prediction(
+            question_id=str(nth),
+            method=name,
+            outcome=outcomes[hit],
+            score=None if hit == "r" else float(hit),
+            text="",
+            choice=None,
+            answer="A",
+            groups={"kind": "even" if nth % 2 == 0 else "odd"},
+            cluster=str(nth // 2),
+            tokens_per_layer=None if hit == "r" else {"visual": (8, 4)},
+            timings_ms={},
+        )
+        for nth, hit in enumerate(right)
+    ]
+
+
+RUNS = [run("none", None, "1110"), run("tome", 0.2, "1010"), run("random", 0.2, "0000"), run("tome", 0.1, "rrrr")]
+
+
+def test_accuracies_tell_every_run_and_kind() -> None:
+    told = accuracies(RUNS)
+    assert [line["accuracy"] for line in told] == [75, 50, 0, None]
+    assert [(line["even"], line["odd"]) for line in told[:3]] == [(100, 50), (100, 0), (0, 0)]
+    assert [line["tokens"] for line in told] == [6, 6, 6, None]
+    assert told[3]["refused"] == 4
+    assert told[0]["low"] <= 75 <= told[0]["high"]
+
+
+def test_pairs_are_of_one_ratio_or_with_the_unpruned() -> None:
+    told = {(line["first"], line["second"]): line for line in pairs(RUNS)}
+    assert set(told) == {("none_None", "tome_0.2"), ("none_None", "random_0.2"), ("tome_0.2", "random_0.2")}
+    line = told["none_None", "tome_0.2"]
+    assert (line["difference"], line["won"], line["lost"], line["p"]) == (-25, 0, 1, 1)
+
+
+def test_tables_hold_what_was_told(tmp_path: Path) -> None:
+    told = accuracies(RUNS)
+    write(told, tmp_path / "accuracies.csv")
+    with (tmp_path / "accuracies.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["accuracy"] for row in rows] == ["75.0", "50.0", "0.0", ""]
+    lines = shown(told).splitlines()
+    assert lines[0].split()[:3] == ["run", "kept", "tokens"]
+    assert lines[1].split()[:4] == ["none", "all", "6.0", "75.0"]
+    assert lines[4].split() == ["tome", "0.1", "–", "–", "–", "–", "–"]
+
+
+def test_unlike_questions_are_not_compared() -> None:
+    with pytest.raises(ValueError, match="same questions"):
+        pairs([RUNS[0], run("tome", 0.2, "10")])

@@ -1,0 +1,139 @@
+"""scripts/train.py as a person starts it: killed and started again, twice with one seed, on two processes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from shell import Shell
+
+SMALL = (
+    "data.benchmark.clips=6",
+    "data.benchmark.events=2",
+    "data.benchmark.fps=4",
+    "data.benchmark.videos=12",
+    "data.held_out_videos=4",
+    "data.frames.count=6",
+    "trainer.precision=32-true",
+    "trainer.log_every_n_steps=1",
+    "trainer.val_check_interval=4",
+    "trainer.accelerator=cpu",
+    "callbacks.checkpoint.every_n_train_steps=3",
+    "threads=1",
+)
+TOWER = "hidden_size: 16, intermediate_size: 16, num_hidden_layers: 1, num_attention_heads: 2"
+SIGLIP = (
+    *SMALL,
+    "module=siglip",
+    f"module.vision={{image_size: 32, patch_size: 4, {TOWER}}}",
+    f"module.text={{max_position_embeddings: 16, {TOWER}}}",
+    "module.warmup=2",
+    "data.videos=2",
+    "data.held_out_batches=2",
+)
+CAPTIONER = (
+    *SMALL,
+    "module=captioner",
+    f"module.decoder={{{TOWER}}}",
+    "module.warmup=2",
+    "data.size=3",
+    "data.held_out=6",
+    "module.backbone.device=cpu",
+)
+
+
+@pytest.fixture(scope="module")
+def shell(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """All trainings share one world of films."""
+    shell = Shell(project_root, tmp_path_factory.mktemp("outputs"), "train.py", lines="metrics.jsonl")
+    shell.data = f"paths.data={tmp_path_factory.mktemp('data')}"
+    return shell
+
+
+def run(shell: Shell, *words: str) -> str:
+    status, said = shell.run(*words, shell.data)
+    assert status == 0, said
+    return said
+
+
+def curve(shell: Shell, name: str) -> list[dict[str, float]]:
+    path = shell.outputs / "train" / name / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def weights(shell: Shell, name: str) -> dict:
+    return load_file(shell.outputs / "train" / name / "model" / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def whole(shell: Shell) -> str:
+    run(shell, *SIGLIP, "name=whole", "trainer.max_steps=12")
+    return "whole"
+
+
+def test_a_training_leaves_model_curves_and_settings(shell: Shell, whole: str) -> None:
+    folder = shell.outputs / "train" / whole
+    assert {"model", "metrics.jsonl", "curves.png", "checkpoints", ".hydra"} <= {path.name for path in folder.iterdir()}
+    rows = curve(shell, whole)
+    assert [row["step"] for row in rows if "train/pictures" in row] == list(range(12))
+    assert [row["step"] for row in rows if "val/pictures_place" in row] == [3, 7, 11]
+    assert "scripts/train.py" in (folder / ".hydra" / "command.txt").read_text()
+
+
+def test_killed_and_started_again_it_gives_the_same_curve_and_weights(shell: Shell, whole: str) -> None:
+    """kill -9 between two checkpoints; one thread, so equal to the last digit."""
+    words = (*SIGLIP, "name=killed", "trainer.max_steps=12", shell.data)
+    before = shell.written()
+    assert before < shell.killed(before + 6, 0, *words)
+    assert not (shell.outputs / "train" / "killed" / "model").exists()
+    assert "going on from" in run(shell, *words[:-1])
+    assert curve(shell, "killed") == curve(shell, whole)
+    mine, theirs = weights(shell, "killed"), weights(shell, whole)
+    assert all(mine[key].equal(theirs[key]) for key in theirs)
+
+
+def test_a_finished_training_is_not_trained_again(shell: Shell, whole: str) -> None:
+    before = curve(shell, whole)
+    assert "nothing left to train" in run(shell, *SIGLIP, "name=whole", "trainer.max_steps=12")
+    assert curve(shell, whole) == before
+
+
+def test_a_folder_holds_one_training(shell: Shell, whole: str) -> None:
+    status, said = shell.run(*SIGLIP, "name=whole", "trainer.max_steps=12", "module.lr=0.5", shell.data)
+    assert status == 1
+    assert "module.lr: 0.002 → 0.5" in said
+    assert "Traceback" not in said
+
+
+def test_two_processes_are_one_that_accumulates(shell: Shell, whole: str) -> None:
+    """Processes take turns at the stream, so two of them see in a step what one sees in two batches."""
+    common = (*SIGLIP, "trainer.max_steps=4", "trainer.val_check_interval=8")
+    run(shell, *common, "name=one", "trainer.accumulate_grad_batches=2")
+    run(shell, *common, "name=two", "trainer=ddp", "trainer.devices=2", "trainer.val_check_interval=4")
+    mine, theirs = weights(shell, "two"), weights(shell, "one")
+    assert all(mine[key].allclose(theirs[key], atol=1e-5) for key in theirs)
+    start = weights(shell, whole)
+    assert not all(mine[key].allclose(start[key], atol=1e-3) for key in theirs), "it learnt"
+
+
+def test_from_a_siglip_to_captions_to_answers(shell: Shell, whole: str) -> None:
+    """The three trainings of the tiny model, one after the other, each from what the one before left."""
+    train = shell.outputs / "train"
+    states = shell.data.removeprefix("paths.data=") + "/states"
+    run(shell, *CAPTIONER, "name=captions", "trainer.max_steps=4", f"module.siglip={train / whole / 'model'}")
+    kept = len(list(Path(states).rglob("*.npy")))
+    assert kept == 16, "twelve films to learn from, four held out"
+    answers = [word for word in CAPTIONER if not word.startswith(("module.decoder", "module=captioner"))]
+    said = run(
+        shell,
+        *answers,
+        "module=answerer",
+        "name=answers",
+        "trainer.max_steps=4",
+        f"module.backbone.checkpoint={train / 'captions' / 'model'}",
+    )
+    assert len(list(Path(states).rglob("*.npy"))) == kept, "the tower is the same: its states are not made again"
+    assert "val/colour_at_0.2" in said
+    captions, final = weights(shell, "captions"), weights(shell, "answers")
+    changed = {key for key in final if not final[key].equal(captions[key])}
+    assert changed == {key for key in final if "vision_tower" not in key}
