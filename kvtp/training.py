@@ -5,6 +5,7 @@ import logging
 import platform
 import shutil
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import Timer, TQDMProgressBar
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import OmegaConf
+from transformers.utils.logging import disable_progress_bar
 
 from kvtp.cell import make
 from kvtp.command import CommandError
@@ -46,8 +48,11 @@ def train(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
     if config["threads"] is not None:
         torch.set_num_threads(config["threads"])
     seed_everything(config["seed"], verbose=False)
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # they greet, and warn of what is meant to be so
+    warnings.filterwarnings("ignore", module="lightning")
+    if not sys.stderr.isatty():
+        disable_progress_bar()
     module: AbstractModule = make("module", config["module"])
     data = make("data", config["data"])
     journal = Journal(folder, config["log_every"])

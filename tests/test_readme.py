@@ -1,5 +1,6 @@
 """The README's commands do what a newcomer expects of them."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -45,23 +46,47 @@ def test_eval_commands(project_root: Path, tmp_path: Path) -> None:
     assert len(runs[1]) == 7  # `none` is one run at every ratio
 
 
+SMALLER = {
+    "eval.py": ("benchmark.videos=4", "frames.count=8"),
+    "report.py": ("benchmark.videos=4", "frames.count=8"),
+    "shapes.py": ("frames.count=4",),
+    "probe.py": ("benchmark.videos=4", "frames.count=8", "films=8"),
+    "train.py": (
+        "data.benchmark.videos=4",
+        "data.held_out_videos=2",
+        "data.held_out=4",
+        "data.size=2",
+        "data.frames.count=4",
+        "trainer.max_steps=1",
+        "trainer.val_check_interval=1",
+    ),
+}
+
+
 def test_shapes_commands(project_root: Path, tmp_path: Path) -> None:
-    """The generated world answers to the same command, and its contact sheet is drawn."""
+    """Every one, made small: runs and their comparison, contact sheet, probe, training."""
     lines = [line for line in commands(project_root) if "my_questions" not in line]
-    assert len(lines) == 2
+    assert {shlex.split(line)[1].removeprefix("scripts/") for line in lines} == set(SMALLER)
     for line in lines:
         program, script, *words = shlex.split(line)
         assert program == "python"
         shell = Shell(project_root, tmp_path, script.removeprefix("scripts/"))
-        status, said = shell.run(*words, f"paths.data={tmp_path}/data", "frames.count=4")
+        status, said = shell.run(*words, f"paths.data={tmp_path}/data", *SMALLER[shell.script])
         assert status == 0, f"{line}\n{said}"
-    ((name, rows),) = shell.predictions().items()
-    assert name.startswith("tome_tiny_shapes_0.2_")
-    assert [row["groups"]["kind"] for row in rows] == ["colour", "shape", "place", "after", "last"] * 4
+    runs = shell.predictions()
+    assert len(runs) == 29
+    for rows in runs.values():
+        assert [row["groups"]["kind"] for row in rows] == ["colour", "shape", "place", "after", "last"] * 4
+    compared = tmp_path / "compare" / "shapes_pruners"
+    assert len((compared / "accuracies.csv").read_text().splitlines()) == 1 + 29
+    assert len((compared / "pairs.csv").read_text().splitlines()) == 1 + 3 * 36 + 28
     assert (tmp_path / "shapes" / "test.png").read_bytes().startswith(b"\x89PNG")
+    assert set(json.loads((tmp_path / "probe" / "probe.json").read_text())) == {"colour", "shape", "place", "pictures"}
+    ((trained),) = (tmp_path / "train").glob("*/model/config.json")
+    assert "llava_onevision" in trained.read_text()
 
 
-@pytest.mark.parametrize("what", ["help", "setup", "test", "lint", "clean"])
+@pytest.mark.parametrize("what", ["help", "setup", "test", "lint", "tiny", "clean"])
 def test_make_targets_exist(project_root: Path, what: str) -> None:
     text = (project_root / "Makefile").read_text()
     assert re.search(rf"^{what}:.*## \S", text, re.MULTILINE)

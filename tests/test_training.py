@@ -77,7 +77,12 @@ def test_a_training_leaves_model_curves_and_settings(shell: Shell, whole: str) -
     rows = curve(shell, whole)
     assert [row["step"] for row in rows if "train/pictures" in row] == list(range(12))
     assert [row["step"] for row in rows if "val/pictures_place" in row] == [3, 7, 11]
-    assert "scripts/train.py" in (folder / ".hydra" / "command.txt").read_text()
+    record = folder / "model" / "training" / "1_siglip"
+    told = json.loads((record / "record.json").read_text())
+    assert told["command"][0] == "train.py"
+    assert "name=whole" in told["command"]
+    assert told["steps"] == 12
+    assert (record / "metrics.jsonl").read_text() == (folder / "metrics.jsonl").read_text()
 
 
 def test_killed_and_started_again_it_gives_the_same_curve_and_weights(shell: Shell, whole: str) -> None:
@@ -101,7 +106,7 @@ def test_a_finished_training_is_not_trained_again(shell: Shell, whole: str) -> N
 def test_a_folder_holds_one_training(shell: Shell, whole: str) -> None:
     status, said = shell.run(*SIGLIP, "name=whole", "trainer.max_steps=12", "module.lr=0.5", shell.data)
     assert status == 1
-    assert "module.lr: 0.002 → 0.5" in said
+    assert "module.lr: 0.001 → 0.5" in said
     assert "Traceback" not in said
 
 
@@ -137,3 +142,5 @@ def test_from_a_siglip_to_captions_to_answers(shell: Shell, whole: str) -> None:
     captions, final = weights(shell, "captions"), weights(shell, "answers")
     changed = {key for key in final if not final[key].equal(captions[key])}
     assert changed == {key for key in final if "vision_tower" not in key}
+    records = train / "answers" / "model" / "training"
+    assert sorted(path.name for path in records.iterdir()) == ["1_siglip", "2_captioner", "3_answerer"]

@@ -1,8 +1,10 @@
 """2-D pooling of patches to tokens; features and cues alike."""
 
+from functools import cache
 from math import ceil, isqrt
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,3 +29,12 @@ def pool_patches(values: Float[Tensor, "T P *c"], pool: str) -> Float[Tensor, "T
     else:
         grid = F.avg_pool2d(grid, STRIDE)
     return grid.permute(0, 2, 3, 1).reshape(len(values), -1, *channels)
+
+
+@cache
+def taps(patches: int, pool: str) -> tuple[Int64[Tensor, "N taps"], Float[Tensor, "N taps"]]:
+    """The patches that each token is made of, and their weights: pooling is linear, so the identity tells."""
+    weights = pool_patches(torch.eye(patches)[None], pool)[0]
+    most = int((weights != 0).sum(1).max())
+    found = weights.topk(most, dim=1)
+    return found.indices, found.values

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -24,7 +24,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from kvtp.backbone._decoder import Decoder, Pick, greedy, sampler
 from kvtp.backbone._identity import fingerprint
-from kvtp.backbone._pool import POOLS, pool_patches, pooled_side
+from kvtp.backbone._pool import POOLS, pool_patches, pooled_side, taps
 from kvtp.backbone._siglip import Tower, bare, preprocess
 from kvtp.backbone._state import NEWLINES, Prefill
 from kvtp.backbone.base import AbstractBackbone, LLMShape, Site
@@ -247,6 +247,15 @@ class LlavaOnevision(AbstractBackbone):
     def project(self, states: Float[Tensor, "T P C"]) -> Float[Tensor, "T N D"]:
         """The tower's states become tokens."""
         return pool_patches(self.model.model.multi_modal_projector(states), self.pool)
+
+    def project_some(self, states: Float[Tensor, "B T P C"], rows: Int64[Tensor, "B K"]) -> Float[Tensor, "B K D"]:
+        """The given rows of all T·N tokens of each video, without making the others."""
+        patch, weight = (each.to(states.device) for each in taps(states.shape[2], self.pool))
+        video = torch.arange(len(states), device=states.device)[:, None, None]
+        frame, cell = rows // len(patch), rows % len(patch)
+        seen = states[video, frame[..., None], patch[cell]].to(self.dtype)
+        projected = self.model.model.multi_modal_projector(seen)
+        return (projected * weight[cell][..., None].to(projected.dtype)).sum(-2)
 
     def places(self, frames: int) -> dict[str, Any]:
         """Where the tokens of so many frames stand: fields of `VisualTokens`."""

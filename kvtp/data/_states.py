@@ -38,7 +38,7 @@ class TowerStates:
                 new.replace(self._file(video))  # whole, or not there
 
     def __getitem__(self, video: str) -> Float[Tensor, "T P C"]:
-        return torch.from_numpy(np.load(self._file(video))).float()
+        return torch.from_numpy(np.load(self._file(video)))
 
     def _file(self, video: str) -> Path:
         return self.folder / f"{Path(video).stem}.npy"

@@ -1,5 +1,6 @@
 """Trains projector and decoder of a LLaVA-OneVision to reply about videos; the tower is frozen."""
 
+from math import ceil
 from pathlib import Path
 
 import torch
@@ -27,10 +28,14 @@ class Answerer(AbstractModule):
         self.backbone = backbone
         self.origin = backbone.checkpoint
         self.model = backbone.model
+        self.model.train()
         freeze(self.model.model.vision_tower)
 
     def setup(self, stage: str) -> None:
         self.backbone.device = self.device
+
+    def transfer_batch_to_device(self, batch: Conversations, device: torch.device, number: int) -> Conversations:
+        return batch._replace(seen=batch.seen.to(device))  # Lightning would rebuild the prompts, too, and cannot
 
     def training_step(self, batch: Conversations, number: int) -> Tensor:
         logits, target = self.replies(batch)
@@ -50,20 +55,24 @@ class Answerer(AbstractModule):
         """Logits of every reply's tokens, and these tokens; −100 after its end."""
         backbone, device = self.backbone, self.device
         states = batch.seen if batch.seen.is_floating_point() else self._look(batch.seen)
-        features = backbone.project(states.flatten(0, 1)).unflatten(0, states.shape[:2]).flatten(1, 2)
+        frames = states.shape[1]
+        places = backbone.places(frames)
         generator = torch.Generator().manual_seed(batch.seed)
+        parts = [
+            random_part(frames, len(places["frame"]) // frames, batch.retention, batch.unevenness, generator)
+            for _ in batch.prompts
+        ]
+        features = backbone.project_some(states, torch.stack(parts).to(device))
+        every = VisualTokens(
+            **places, features=features.new_empty(len(places["frame"]), 0), timestamps=torch.zeros(frames).double()
+        )
         embed = self.model.get_input_embeddings()
         inputs, targets, starts = [], [], []
-        for prompt, reply, of_video in zip(batch.prompts, batch.replies, features, strict=True):
-            tokens = VisualTokens(
-                **backbone.places(states.shape[1]),
-                features=of_video,
-                timestamps=torch.zeros(states.shape[1], dtype=torch.float64),
-            )
-            part = random_part(tokens, batch.retention, batch.unevenness, generator)
+        for prompt, reply, part, kept in zip(batch.prompts, batch.replies, parts, features, strict=True):
+            tokens = every.keep(Selection(part.to(device), kept))
             before, after = (embed(torch.tensor(ids, device=device)) for ids in backbone.around(prompt))
             newline = self.model.model.image_newline
-            state = Prefill.lay_out(prompt, before, tokens.keep(part), after, backbone.newline, newline)
+            state = Prefill.lay_out(prompt, before, tokens, after, backbone.newline, newline)
             said = torch.tensor([*backbone.ids(reply), backbone.tokenizer.eos_token_id], device=device)
             inputs.append(torch.cat([state.hidden, embed(said[:-1])]))
             targets.append(said)
@@ -90,12 +99,13 @@ class Answerer(AbstractModule):
         self.backbone.tokenizer.save_pretrained(folder)
 
 
-def random_part(tokens: VisualTokens, retention: float, unevenness: float, generator: torch.Generator) -> Selection:
-    """⌈r·K⌉ tokens drawn without replacement, those of frame t with weight exp(u·n_t), n_t normal, u uniform in
-    [0, `unevenness`]: from even thinning to a few frames that keep nearly all."""
-    count = -int(-retention * len(tokens) // 1)
-    spread = unevenness * torch.rand((), generator=generator) * torch.randn(tokens.frames, generator=generator)
+def random_part(
+    frames: int, each: int, retention: float, unevenness: float, generator: torch.Generator
+) -> Int64[Tensor, " K"]:
+    """⌈r·K⌉ of K = `frames` · `each` tokens drawn without replacement, ascending; those of frame t with weight
+    exp(u·n_t), n_t normal, u uniform in [0, `unevenness`]: from even thinning to a few frames that keep nearly all."""
+    count = ceil(retention * frames * each)
+    spread = unevenness * torch.rand((), generator=generator) * torch.randn(frames, generator=generator)
     # the largest of log-weight + Gumbel noise are a weighted draw without replacement (Efraimidis and Spirakis 2006)
-    noise = -torch.empty(len(tokens)).exponential_(generator=generator).log()
-    chosen = (spread.to(tokens.frame.device)[tokens.frame] + noise.to(tokens.frame.device)).topk(count).indices
-    return Selection(chosen.sort().values)
+    noise = -torch.empty(frames * each).exponential_(generator=generator).log()
+    return (spread.repeat_interleave(each) + noise).topk(count).indices.sort().values

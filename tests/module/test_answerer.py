@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from kvtp.data.conversations import Conversations
 from kvtp.module.answerer import Answerer, random_part
 from kvtp.module.captioner import Captioner
-from kvtp.types import Frames, Prompt, Selection, VisualTokens
+from kvtp.types import Frames, Prompt, Selection
 
 FRAMES = 6
 
@@ -32,18 +32,19 @@ def conversations(retention: float) -> Conversations:
 
 @pytest.mark.parametrize("retention", [1.0, 0.3])
 @pytest.mark.parametrize("newline", ["one_token", "grid"])
-def test_training_sees_what_inference_sees(backbone, retention: float, newline: str) -> None:
+@pytest.mark.parametrize("pool", ["bilinear", "average"])
+def test_training_sees_what_inference_sees(backbone, retention: float, newline: str, pool: str) -> None:
     """The line, question by question: encode, cut, embed, prefill, then the reply token by token."""
-    module = Answerer(backbone(newline=newline), 1e-3, 0.0, 0)
+    module = Answerer(backbone(newline=newline, pool=pool), 1e-3, 0.0, 0)
     batch = conversations(retention)
     with torch.no_grad():
         logits, target = module.replies(batch)
-    line = backbone(newline=newline)
+    line = backbone(newline=newline, pool=pool)
     generator = torch.Generator().manual_seed(batch.seed)
     for nth, (pixels, asked, reply) in enumerate(zip(batch.seen, batch.prompts, batch.replies, strict=True)):
         frames = Frames(pixels, torch.arange(FRAMES).double(), torch.arange(FRAMES), float(FRAMES), "none")
         tokens = line.encode(frames, frozenset())
-        part = random_part(tokens, retention, batch.unevenness, generator)
+        part = Selection(random_part(FRAMES, 4, retention, batch.unevenness, generator))
         state = line.embed(tokens, asked).keep(part, renumber=True, compress_cache=False)
         state = line.prefill(state, line.shape.layers)
         said = [*line.ids(reply), line.tokenizer.eos_token_id]
@@ -93,26 +94,11 @@ def test_states_stand_for_pictures(backbone) -> None:
         torch.testing.assert_close(module.replies(batch)[0], module.replies(batch._replace(seen=states))[0])
 
 
-def tokens(frames: int, each: int) -> VisualTokens:
-    count = frames * each
-    return VisualTokens(
-        features=torch.zeros(count, 1),
-        frame=torch.arange(frames).repeat_interleave(each),
-        row=torch.zeros(count, dtype=torch.int64),
-        column=torch.arange(each).repeat(frames),
-        frames=frames,
-        grid=(1, each),
-        timestamps=torch.arange(frames, dtype=torch.float64),
-        position=torch.arange(count),
-        original=torch.arange(count),
-    )
-
-
 @pytest.mark.parametrize("retention", [0.05, 0.1, 1 / 3, 0.7, 1.0])
 def test_random_part_keeps_what_it_is_told(retention: float) -> None:
-    part = random_part(tokens(8, 9), retention, 2.0, torch.Generator().manual_seed(0))
+    part = random_part(8, 9, retention, 2.0, torch.Generator().manual_seed(0))
     assert len(part) == ceil(retention * 72)
-    assert (part.index.diff() > 0).all()
+    assert (part.diff() > 0).all()
 
 
 def test_random_part_is_fair_when_even_and_spreads_when_not() -> None:
@@ -122,9 +108,9 @@ def test_random_part_is_fair_when_even_and_spreads_when_not() -> None:
     chosen = torch.zeros(72)
     for unevenness, table in counts.items():
         for nth in range(300):
-            part: Selection = random_part(tokens(8, 9), 0.25, unevenness, generator)
-            table[nth] = torch.bincount(part.index // 9, minlength=8)
-            chosen[part.index] += unevenness == 0
+            part = random_part(8, 9, 0.25, unevenness, generator)
+            table[nth] = torch.bincount(part // 9, minlength=8)
+            chosen[part] += unevenness == 0
     assert (chosen / 300 - 0.25).abs().max() < 0.11  # four standard deviations
     variance = 18 * (1 / 8) * (7 / 8) * (72 - 18) / 71
     assert counts[0.0].var().item() == pytest.approx(variance, rel=0.1)
