@@ -20,8 +20,9 @@ def main(cfg: DictConfig) -> None:
         from kvtp.report.comparison import accuracies, pairs, shown, write
         from kvtp.store import Store
 
-        runs = [(row, Store(row.folder).finished()) for row in rows]
-        if missing := [row.run_id for row, predictions in runs if predictions is None]:
+        found = [(row, Store(row.folder).finished()) for row in rows]
+        runs = [(row, predictions) for row, predictions in found if predictions is not None]
+        if missing := [row.run_id for row, predictions in found if predictions is None]:
             raise CommandError(
                 f"{len(missing)} of {len(rows)} runs are not finished, the first is {missing[0]}; "
                 "let scripts/eval.py with the same words end"

@@ -1,6 +1,7 @@
 """Train a part of the line: `python scripts/train.py --help`."""
 
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -14,7 +15,8 @@ from kvtp.config import training_settings
 def main(cfg: DictConfig) -> None:
     with one_line_errors():
         folder = Path(HydraConfig.get().runtime.output_dir)
-        config, settings = OmegaConf.to_container(cfg, resolve=True), training_settings(OmegaConf.to_container(cfg))
+        config: Any = OmegaConf.to_container(cfg, resolve=True)
+        settings = training_settings(OmegaConf.to_container(cfg))  # type: ignore[arg-type]
         from kvtp.training import train  # imports torch, which a misspelt command need not wait for
 
         train(config, settings, folder)

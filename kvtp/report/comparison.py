@@ -73,9 +73,9 @@ def shown(lines: Sequence[Mapping[str, Any]]) -> str:
         numbers = [line["tokens"], line["accuracy"]]
         kinds = [line[kind] for kind in _kinds(lines)]
         table.add_row(line["name"], kept, *map(_number, numbers), interval, *map(_number, kinds))
-    console = Console(width=160, file=StringIO())
-    console.print(table)
-    return console.file.getvalue()
+    page = StringIO()
+    Console(width=160, file=page).print(table)
+    return page.getvalue()
 
 
 def _kinds(lines: Sequence[Mapping[str, Any]]) -> list[str]:
