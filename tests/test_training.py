@@ -110,6 +110,17 @@ def test_a_folder_holds_one_training(shell: Shell, whole: str) -> None:
     assert "Traceback" not in said
 
 
+def test_wandb_mirrors_the_journal(shell: Shell, whole: str) -> None:
+    """Offline, as without an account: what W&B's file holds is what the journal says."""
+    shell.environment |= {"WANDB_MODE": "offline", "WANDB_CACHE_DIR": str(shell.outputs), "WANDB_SILENT": "true"}
+    run(shell, *SIGLIP, "name=mirrored", "trainer.max_steps=4", "logger=wandb", "logger.project=toys")
+    (file,) = (shell.outputs / "train" / "mirrored" / "wandb").glob("offline-run-*/*.wandb")
+    written = file.read_bytes()
+    assert b"toys" in written
+    assert b"train/pictures" in written
+    assert curve(shell, "mirrored")[:3] == curve(shell, whole)[:3]
+
+
 def test_two_processes_are_one_that_accumulates(shell: Shell, whole: str) -> None:
     """Processes take turns at the stream, so two of them see in a step what one sees in two batches."""
     common = (*SIGLIP, "trainer.max_steps=4", "trainer.val_check_interval=8")
