@@ -1,8 +1,10 @@
 """New models of the real classes with random weights: where the small world's training starts."""
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from math import isqrt
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from transformers import (
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionImageProcessor,
     PreTrainedTokenizerBase,
     Qwen2Config,
     Qwen2Tokenizer,
@@ -54,6 +57,35 @@ def new_siglip(
     torch.nn.init.constant_(model.logit_scale, SCALE)
     torch.nn.init.constant_(model.logit_bias, bias)
     return model
+
+
+def write_processors(folder: Path, model: LlavaOnevisionForConditionalGeneration) -> None:
+    """What `transformers`' own processors for images and videos need to know, beside the model.
+
+    The video processor's file is written by hand: its class only imports where torchvision is.
+    """
+    vision = model.config.vision_config
+    half = [0.5, 0.5, 0.5]  # SigLIP's; the class's default is CLIP's
+    pictures = LlavaOnevisionImageProcessor(
+        size={"height": vision.image_size, "width": vision.image_size},
+        image_grid_pinpoints=model.config.image_grid_pinpoints,
+        image_mean=half,
+        image_std=half,
+    )
+    pictures.save_pretrained(folder)
+    told = pictures.to_dict()
+    shared = ("do_convert_rgb", "do_normalize", "do_rescale", "do_resize", "resample", "rescale_factor", "size")
+    video = {key: told[key] for key in shared} | {"image_mean": half, "image_std": half}
+    files = {
+        "video_preprocessor_config.json": {"video_processor_type": "LlavaOnevisionVideoProcessor"} | video,
+        "processor_config.json": {
+            "processor_class": "LlavaOnevisionProcessor",
+            "num_image_tokens": (vision.image_size // vision.patch_size) ** 2,
+            "vision_feature_select_strategy": model.config.vision_feature_select_strategy,
+        },
+    }
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n")
 
 
 def plane_waves(side: int, width: int) -> Float[Tensor, "P C"]:

@@ -2,18 +2,22 @@
 
 from math import ceil
 from pathlib import Path
+from shutil import copy
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
+from transformers.utils import cached_file
 
 from kvtp.backbone._state import Prefill
 from kvtp.backbone.llava_onevision import LlavaOnevision
 from kvtp.data.conversations import Conversations
 from kvtp.module.base import AbstractModule, freeze
 from kvtp.types import Selection, VisualTokens
+
+PROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
 
 
 class Answerer(AbstractModule):
@@ -97,6 +101,10 @@ class Answerer(AbstractModule):
     def save(self, folder: Path) -> None:
         self.model.save_pretrained(folder)
         self.backbone.tokenizer.save_pretrained(folder)
+        for name in PROCESSORS:
+            where = {"revision": self.backbone.revision, "_raise_exceptions_for_missing_entries": False}
+            if (path := cached_file(self.backbone.checkpoint, name, **where)) is not None:
+                copy(path, folder)
 
 
 def random_part(

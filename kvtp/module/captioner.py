@@ -8,7 +8,7 @@ from typing import Any
 from filelock import FileLock
 from transformers import AutoTokenizer, SiglipModel
 
-from kvtp.backbone._new import new_llava
+from kvtp.backbone._new import new_llava, write_processors
 from kvtp.backbone.llava_onevision import LlavaOnevision
 from kvtp.module.answerer import Answerer
 from kvtp.module.base import RECORDS
@@ -38,5 +38,7 @@ class Captioner(Answerer):
                     copytree(Path(siglip) / RECORDS, start / RECORDS, dirs_exist_ok=True)
                 words = AutoTokenizer.from_pretrained(siglip)
                 words.save_pretrained(start)
-                new_llava(SiglipModel.from_pretrained(siglip), decoder, words, seed).save_pretrained(start)
+                model = new_llava(SiglipModel.from_pretrained(siglip), decoder, words, seed)
+                write_processors(start, model)
+                model.save_pretrained(start)
         super().__init__(backbone, lr, weight_decay, warmup)

@@ -1,5 +1,6 @@
 """Training sees what inference sees, and learns what it is told."""
 
+import json
 from math import ceil
 
 import pytest
@@ -131,6 +132,9 @@ def test_captioner_starts_from_the_siglip_and_keeps_its_start(tiny, checkpoint, 
     again = module(1)  # the folder is there: what was begun goes on
     assert torch.equal(again.model.lm_head.weight, first.model.lm_head.weight)
     first.save(tmp_path / "saved")
+    pictures = json.loads((tmp_path / "saved" / "preprocessor_config.json").read_text())
+    assert (pictures["size"], pictures["image_mean"]) == ({"height": 32, "width": 32}, [0.5, 0.5, 0.5])
+    assert (tmp_path / "saved" / "video_preprocessor_config.json").exists()
     assert torch.equal(
         tiny(checkpoint=str(tmp_path / "saved"), head=None).model.lm_head.weight, first.model.lm_head.weight
     )
