@@ -30,6 +30,7 @@ tiny: setup ## Train checkpoints/ again: hours on a CPU; a stopped one goes on
 	$(TRAIN) module=siglip name=tiny_siglip
 	$(TRAIN) module=captioner name=tiny_captioner module.siglip=$(TRAINED)/tiny_siglip/model
 	$(TRAIN) module=answerer name=tiny_answerer module.backbone.checkpoint=$(TRAINED)/tiny_captioner/model
+	test -f $(TRAINED)/tiny_siglip/model/config.json && test -f $(TRAINED)/tiny_answerer/model/config.json
 	rm -rf checkpoints/tiny_siglip checkpoints/tiny
 	cp -r $(TRAINED)/tiny_siglip/model checkpoints/tiny_siglip
 	cp -r $(TRAINED)/tiny_answerer/model checkpoints/tiny

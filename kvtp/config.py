@@ -32,7 +32,9 @@ NEUTRAL = (
     ("frames", "workers"),
     ("benchmark", "workers"),
 )
-MACHINE = ("accelerator", "devices", "num_nodes", "strategy")  # of the trainer: by whom, not what is trained
+# of a training: by whom, where and how watched, not what is trained. How many batches make a step is told otherwise
+WATCHING = {"accelerator", "devices", "num_nodes", "strategy", "log_every_n_steps", "val_check_interval"}
+MACHINE = {"accumulate_grad_batches", "workers", "reader", "timeout", "device", "root", "states"} | WATCHING
 
 
 @dataclass(frozen=True)
@@ -193,20 +195,25 @@ def run_id(*, _root_: DictConfig) -> str:
 
 
 def train_name(*, _root_: DictConfig) -> str:
-    """module_data_hash; the hash is over all that changes what is trained."""
+    """module_data_hash; the hash is over all that changes what is trained, on one process."""
     plain: Any = OmegaConf.to_container(_root_)
     plain.pop("hydra", None)
     chosen = _choices(_root_)
     plain["paths"] = {key: f"<{key}>" for key in plain["paths"]}
-    return _safe("_".join([chosen["module"], chosen["data"], _hash(training_settings(plain))]))
+    settings = training_settings(plain) | {"accumulate": plain["trainer"]["accumulate_grad_batches"]}
+    return _safe("_".join([chosen["module"], chosen["data"], _hash(settings)]))
 
 
 def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration that a training's result depends on, apart from where things lie."""
-    trained = {section: dict(config[section]) for section in ("module", "data", "trainer")}
-    for key in MACHINE:
-        trained["trainer"].pop(key, None)
-    return trained | {"seed": config["seed"]}
+    """The configuration that a training's result depends on, apart from where things lie and the number of batches that
+    make a step."""
+    return {section: _without(config[section], MACHINE) for section in ("module", "data", "trainer", "seed")}
+
+
+def _without(value: Any, keys: set[str]) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _without(inner, keys) for key, inner in value.items() if key not in keys}
 
 
 def project_root() -> str:
@@ -214,8 +221,8 @@ def project_root() -> str:
 
 
 def by_rank(first: str, others: str) -> str:
-    """`first` in torchrun's first process and without torchrun, else `others` with `%d` replaced by the rank."""
-    rank = int(os.environ.get("RANK", 0))
+    """`first` in the first process of several, or if there is one, else `others` with `%d` replaced by the rank."""
+    rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0)))  # Lightning's own launcher sets the latter
     return others.replace("%d", str(rank)) if rank else first
 
 

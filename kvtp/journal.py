@@ -4,6 +4,7 @@ import json
 import logging
 from argparse import Namespace
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -11,14 +12,18 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from kvtp.command import CommandError
+
 log = logging.getLogger(__name__)
 
 
 class Journal(Logger):
-    """Writes `folder`/metrics.jsonl. `every` [s] a line is logged for those who watch."""
+    """Writes `folder`/metrics.jsonl. Every `every` [s] a line is logged for those who watch; `steps` is how many there
+    will be. A loss that is not finite ends the training."""
 
-    def __init__(self, folder: Path, every: float) -> None:
+    def __init__(self, folder: Path, every: float, steps: int) -> None:
         super().__init__()
+        self.steps = steps
         self.path = folder / "metrics.jsonl"
         self.every, self.told = every, float("-inf")
         self.begun = False
@@ -40,13 +45,19 @@ class Journal(Logger):
         if not self.begun:
             self._forget(step or 0)
             self.begun = True
-        row = {"step": step, **{name: float(value) for name, value in metrics.items() if name != "epoch"}}
+        row: dict[str, float] = {name: float(value) for name, value in metrics.items() if name != "epoch"}
+        row = {"step": step or 0} | row
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
+        for name, value in row.items():
+            if name.startswith("train/") and not isfinite(value):
+                raise CommandError(f"{name} is {value} at step {step}; a lower module.lr may help")
         validated = any(name.startswith("val/") for name in row)
         if validated or monotonic() - self.told >= self.every:
             self.told = monotonic()
-            log.info("step %d: %s", step, "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "step"))
+            log.info(
+                "step %d of %d: %s", step, self.steps, "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "step")
+            )
 
     def rows(self) -> list[dict[str, float]]:
         """All that was logged; a line torn by a kill is left out."""
@@ -54,6 +65,10 @@ class Journal(Logger):
             return []
         lines = self.path.read_text().splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def validated(self, step: int) -> bool:
+        """Whether validation has seen the model as it was after so many steps."""
+        return any(row["step"] >= step - 1 for row in self.rows() if any(name.startswith("val/") for name in row))
 
     def _forget(self, step: int) -> None:
         """What was logged from this step on, after the last checkpoint and before a kill, comes again."""

@@ -2,7 +2,7 @@
 
 import json
 import logging
-import platform
+import os
 import shutil
 import sys
 import warnings
@@ -12,21 +12,32 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from lightning.pytorch import seed_everything
+from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Timer, TQDMProgressBar
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import OmegaConf
 from transformers.utils.logging import disable_progress_bar
 
+from kvtp.backbone._identity import fingerprint
 from kvtp.cell import make
+from kvtp.checkpoints import Checkpoints
 from kvtp.command import CommandError
+from kvtp.data.base import AbstractData
 from kvtp.journal import Journal
 from kvtp.module.base import RECORDS, AbstractModule
 from kvtp.report.curves import curves
 from kvtp.session import gpu, versions
+from kvtp.store import write_whole
 
 log = logging.getLogger(__name__)
 MODEL = "model"  # folder of the trained part; it is there once the training is over
+# what Lightning says of trainings that are meant to be so: no epochs, batches made by the data itself, a frozen tower
+MEANT = (
+    ".*does not have many workers.*",
+    ".*in eval mode at the start.*",
+    ".*`isinstance.treespec.*",
+    ".*_ResultMetric.*",
+)
 
 
 def train(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) -> None:
@@ -41,43 +52,67 @@ def train(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
             guard.acquire(timeout=0)
         except Timeout as error:
             raise CommandError(f"{folder} is being written by another training; wait for it to end") from error
-        _describe(config, settings, folder)
-    if (folder / MODEL).exists():
-        log.info("%s is there: nothing left to train", folder / MODEL)
-        return
+    _quieten()
     if config["threads"] is not None:
         torch.set_num_threads(config["threads"])
     seed_everything(config["seed"], verbose=False)
+    module, data = make("module", config["module"]), make("data", config["data"])
+    callbacks = {name: make(f"callbacks.{name}", told) for name, told in config["callbacks"].items()}
+    timer, journal = Timer(), Journal(folder, config["log_every"], config["trainer"]["max_steps"])
+    trainer = _trainer(config, settings, journal, [*callbacks.values(), timer], folder)
+    _check(module, data, trainer)
+    if trainer.is_global_zero:
+        per_step = trainer.world_size * trainer.accumulate_grad_batches
+        origin = None if module.origin is None else fingerprint(module.origin, None)
+        _describe(config, {**settings, "batches_per_step": per_step, "origin": origin}, folder)
+        if not (folder / MODEL).exists():
+            _note(folder, trainer)
+    if (folder / MODEL).exists():
+        log.info("%s is there: nothing left to train", folder / MODEL)
+        return
+    _fit(trainer, module, data, journal, callbacks.get("checkpoints"))
+    if trainer.is_global_zero:
+        _finish(module, folder, journal, {"steps": trainer.global_step, "seconds": round(timer.time_elapsed("train"))})
+
+
+def _quieten() -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "transformers"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # they greet, and warn of what is meant to be so
-    warnings.filterwarnings("ignore", module="lightning")
+        logging.getLogger(name).setLevel(logging.ERROR)  # they greet in every process
+    for message in MEANT:
+        warnings.filterwarnings("ignore", message)
     if not sys.stderr.isatty():
         disable_progress_bar()
-    module: AbstractModule = make("module", config["module"])
-    data = make("data", config["data"])
-    journal = Journal(folder, config["log_every"])
-    mirror = make("logger", config["logger"]) if config["logger"] else None
-    callbacks = [make(f"callbacks.{name}", settings) for name, settings in config["callbacks"].items()]
+
+
+def _trainer(
+    config: Mapping[str, Any], settings: Mapping[str, Any], journal: Journal, callbacks: list[Any], folder: Path
+) -> Trainer:
     terminal = sys.stderr.isatty()
-    if terminal:
-        callbacks.append(TQDMProgressBar())
-    timer = Timer()  # goes on over kills
-    callbacks.append(timer)
-    trainer = make("trainer", config["trainer"])(
+    mirror = make("logger", config["logger"]) if config["logger"] else None
+    if mirror is not None:
+        mirror.log_hyperparams(dict(settings))
+    return make("trainer", config["trainer"])(
         logger=[journal, mirror] if mirror else [journal],
-        callbacks=callbacks,
+        callbacks=[*callbacks, TQDMProgressBar()] if terminal else callbacks,
         enable_progress_bar=terminal,
+        enable_checkpointing=False,  # kvtp.checkpoints does
         enable_model_summary=False,
         default_root_dir=str(folder),
     )
-    last = folder / "checkpoints" / "last.ckpt"
-    if last.exists():
-        log.info("going on from %s", last)
-    trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=False)
-    if trainer.interrupted:
-        raise CommandError(f"stopped at step {trainer.global_step}; the same command goes on")
-    if trainer.is_global_zero:
-        _finish(module, folder, journal, {"steps": trainer.global_step, "seconds": round(timer.time_elapsed("train"))})
+
+
+def _check(module: AbstractModule, data: AbstractData, trainer: Trainer) -> None:
+    """CommandError for parts that do not go together."""
+    if data.gives is not module.takes:
+        raise CommandError(
+            f"module {type(module).__name__} learns from {module.takes.__name__}, data {type(data).__name__} gives "
+            f"{data.gives.__name__}; leave data=… out, the module chooses its own"
+        )
+    if trainer.max_steps <= module.warmup:
+        raise CommandError(
+            f"trainer.max_steps must be more than module.warmup ({module.warmup}), got {trainer.max_steps}; "
+            "raise the one or lower the other"
+        )
 
 
 def _describe(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) -> None:
@@ -87,13 +122,28 @@ def _describe(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Pa
     if known.exists():
         if changed := _differences(json.loads(known.read_text()), settings):
             raise CommandError(
-                f"{folder} holds a training with other settings ({', '.join(changed)}); "
-                "give another name=…, or delete the folder"
+                f"{folder} holds a training with other settings ({', '.join(changed)}); give another name=…, or delete "
+                "the folder (batches_per_step = processes × trainer.accumulate_grad_batches; origin = what was trained "
+                "before)"
             )
         return
     about.mkdir(exist_ok=True)
     OmegaConf.save(OmegaConf.create(dict(config)), about / "config.yaml")
-    known.write_text(json.dumps(settings, indent=1) + "\n")
+    write_whole(known, json.dumps(settings, indent=1) + "\n")
+
+
+def _note(folder: Path, trainer: Trainer) -> None:
+    """A line for this session: a training may go on on another machine, by later code."""
+    told = {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "processes": trainer.world_size,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "gpu": gpu(),
+        "versions": versions(),
+    }
+    with (folder / ".hydra" / "sessions.jsonl").open("a") as file:
+        file.write(json.dumps(told) + "\n")
 
 
 def _differences(one: Any, other: Any, path: str = "") -> list[str]:
@@ -101,6 +151,21 @@ def _differences(one: Any, other: Any, path: str = "") -> list[str]:
         return [] if one == other else [f"{path}: {one} → {other}"]
     keys = sorted(one.keys() | other.keys())
     return [line for key in keys for line in _differences(one.get(key), other.get(key), f"{path}.{key}".lstrip("."))]
+
+
+def _fit(
+    trainer: Trainer, module: AbstractModule, data: AbstractData, journal: Journal, saved: Checkpoints | None
+) -> None:
+    """CommandError if it was stopped."""
+    last = None if saved is None else saved.last()
+    if last is not None:
+        log.info("going on from %s", last)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=False)
+    except SystemExit as error:  # Lightning's answer to SIGTERM (status 0!) and to Ctrl-C
+        raise CommandError(f"stopped at step {trainer.global_step}; the same command goes on") from error
+    if not journal.validated(trainer.global_step):
+        trainer.validate(module, datamodule=data, verbose=False)
 
 
 def _finish(module: AbstractModule, folder: Path, journal: Journal, cost: Mapping[str, int]) -> None:
@@ -114,11 +179,8 @@ def _finish(module: AbstractModule, folder: Path, journal: Journal, cost: Mappin
         shutil.copytree(Path(module.origin) / RECORDS, records)
     record = records / f"{len(list(records.glob('*'))) + 1}_{type(module).__name__.lower()}"
     record.mkdir(parents=True)
-    for name in ("curves.png", "metrics.jsonl", ".hydra/settings.json"):
+    for name in ("curves.png", "metrics.jsonl", ".hydra/settings.json", ".hydra/sessions.jsonl"):
         shutil.copy(folder / name, record)
-    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    machine = {"threads": torch.get_num_threads(), "cpu": platform.machine(), "gpu": gpu()}
-    told = {"command": words, **cost, **machine, "versions": versions()}
-    (record / "record.json").write_text(json.dumps(told, indent=1) + "\n")
+    (record / "cost.json").write_text(json.dumps(cost) + "\n")
     new.replace(folder / MODEL)
     log.info("trained in %d s: %s (curves.png and metrics.jsonl beside it)", cost["seconds"], folder / MODEL)

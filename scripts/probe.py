@@ -30,12 +30,13 @@ def main(cfg: DictConfig) -> None:
         known = Pictures.of(benchmark.other("train", cfg.films), frames, backbone)
         asked = Pictures.of(benchmark, frames, backbone)
         told = {
-            name: linear_probe(known.tokens, known.labels[name], asked.tokens, asked.labels[name])
+            name: linear_probe(known.tokens, known.labels[name], asked.tokens, asked.labels[name], cfg.decay)
             for name in ATTRIBUTES
         }
         result = Path(cfg.result)
         result.parent.mkdir(parents=True, exist_ok=True)
-        result.write_text(json.dumps(told | {"pictures": len(asked.tokens)}, indent=1) + "\n")
+        of = {"backbone": backbone.identity, "videos": benchmark.videos_identity, "films": cfg.films}
+        result.write_text(json.dumps({**told, "pictures": len(asked.tokens), **of}, indent=1) + "\n")
         log.info("%s", "  ".join(f"{name} {accuracy:.1f} %" for name, accuracy in told.items()))
 
 

@@ -22,6 +22,8 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from kvtp.backbone._siglip import bare
+
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>")
 # ChatML, one user turn: the video first, then the text
 CHAT = (
@@ -115,6 +117,8 @@ def new_llava(
             tie_word_embeddings=False,
         )
     )
-    model.model.vision_tower.load_state_dict(siglip.vision_model.state_dict(), strict=False)
+    weights = bare(siglip.vision_model).state_dict()
+    body = {name: weight for name, weight in weights.items() if not name.startswith("head.")}
+    bare(model.model.vision_tower).load_state_dict(body)
     model.generation_config.eos_token_id = words.eos_token_id
     return model

@@ -1,6 +1,7 @@
 """What a frozen tower makes of films, computed once: a CPU has better things to do than to look at them again."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,19 @@ from kvtp.benchmark.shapes import Shapes
 from kvtp.frames._sampler import AbstractSampler
 from kvtp.frames.base import ahead
 
+log = logging.getLogger(__name__)
+
+
+def half(states: Tensor) -> Tensor:
+    """In fp16, or ValueError where a state does not fit."""
+    found = states.to(torch.float16)
+    if not found.isfinite().all():
+        raise ValueError(
+            f"states of the tower must be finite and below {torch.finfo(torch.float16).max:.0f} to be kept as fp16, "
+            f"the largest is {states.abs().max():.3g}; choose another checkpoint"
+        )
+    return found
+
 
 class TowerStates:
     """One .npy per video, fp16, in a folder under `root` whose name tells of tower, world and sampling."""
@@ -30,11 +44,13 @@ class TowerStates:
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / ".lock"):
             missing = [video for video in videos if not self._file(video).exists()]
+            if missing:
+                log.info("the tower looks at %d films, once; kept in %s", len(missing), self.folder)
             shown = tqdm(missing, desc="tower states", unit="video", disable=None)
             for video, frames in zip(shown, ahead(self.frames, missing), strict=True):
                 new = self._file(video).with_suffix(".new")
                 with new.open("wb") as file:
-                    np.save(file, self.backbone.look(frames.pixels).cpu().to(torch.float16).numpy())
+                    np.save(file, half(self.backbone.look(frames.pixels)).cpu().numpy())
                 new.replace(self._file(video))  # whole, or not there
 
     def __getitem__(self, video: str) -> Float[Tensor, "T P C"]:

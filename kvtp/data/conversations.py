@@ -1,7 +1,6 @@
 """Videos, prompts and replies: for `module=captioner` and `module=answerer`."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from kvtp.benchmark._prompt import letter_prompt
+from kvtp.benchmark._world import Film
 from kvtp.benchmark.shapes import Shapes
 from kvtp.data._describe import LIST, narrate
 from kvtp.data._states import TowerStates
@@ -17,7 +17,7 @@ from kvtp.data.base import AbstractData
 from kvtp.errors import check_range, check_ratio, check_whole
 from kvtp.frames._sampler import AbstractSampler
 from kvtp.frames.base import ahead
-from kvtp.types import Prompt
+from kvtp.types import Prompt, Question
 
 
 class Conversations(NamedTuple):
@@ -42,10 +42,12 @@ class ShapesConversations(AbstractData):
     it became shorter: the batch's retention ratio is log-uniform in `retention`, and frames differ in their keep rates
     as told by `unevenness` (see `kvtp.module.answerer.random_part`).
 
-    For validation the first `held_out` questions about `held_out_videos` of the `val` split are asked (or to list), at
-    each of `held_out_retention`. `states`: a folder for
-    what the tower makes of the films (0.8 MB per film and 64 values per patch); None = it looks at them every time.
+    For validation, `held_out_videos` of the `val` split are asked all their questions and to list, at each of
+    `held_out_retention`. `states`: a folder for what the tower makes of the films (fp16: 1 MB per film at 64 values per
+    patch; what other towers made of them can be deleted); None = it looks at them every time.
     """
+
+    gives = Conversations
 
     def __init__(
         self,
@@ -57,72 +59,65 @@ class ShapesConversations(AbstractData):
         captions: float,
         retention: Sequence[float],
         unevenness: float,
-        held_out: int,
         held_out_retention: Sequence[float],
         seed: int,
     ) -> None:
-        super().__init__(seed)
+        super().__init__(benchmark, held_out_videos, seed)
         check_whole("data.size", size, 1)
-        val = benchmark.other("val", held_out_videos)
-        check_whole("data.held_out", held_out, 1, len(val))
         check_range("data.captions", captions, 0, 1)
         check_range("data.unevenness", unevenness, 0)
         for ratio in (*retention, *held_out_retention):
             check_ratio(ratio)
         if len(retention) != 2 or retention[0] > retention[1]:
             raise ValueError(f"data.retention must be [lowest, highest], got {list(retention)}")
-        self.train, self.val, self.frames, self.states = benchmark, val, frames, states
+        self.frames, self.states = frames, states
         self.size, self.captions, self.unevenness = size, captions, unevenness
-        self.retention, self.asked, self.held_out_retention = retention, held_out, held_out_retention
+        self.retention, self.held_out_retention = retention, held_out_retention
 
     def prepare_data(self) -> None:
         for benchmark in (self.train, self.val):
             if self.states is not None:
                 self._states(benchmark).make([benchmark.path(film) for film in benchmark.films])
 
-    def batch(self, number: int) -> Conversations:
+    def make(self, number: int) -> Conversations:
         rng = self.random(number)
-        chosen = rng.integers(len(self.train), size=self.size).tolist()
+        chosen = [self.train[index] for index in rng.integers(len(self.train), size=self.size).tolist()]
         listed = (rng.random(self.size) < self.captions).tolist()
         retention = float(np.exp(rng.uniform(*np.log(self.retention))))
-        return self._talk(self.train, chosen, listed, retention, self.unevenness, int(rng.integers(2**62)))
+        talks = [self._talk(self.train, *talk) for talk in zip(chosen, listed, strict=True)]
+        seen = self._seen(self.train, [self.train.film(question) for question in chosen])
+        return self._batch(seen, talks, retention, self.unevenness, int(rng.integers(2**62)))
 
-    def held_out(self) -> Sequence[Conversations]:
-        return self._held_out
+    @property
+    def held_out(self) -> int:
+        return len(self.val.films) * len(self.held_out_retention)
 
-    @cached_property
-    def _held_out(self) -> list[Conversations]:
+    def make_held_out(self, number: int) -> Conversations:
+        """All that is asked about one film, at one retention ratio."""
+        retention, film = divmod(number, len(self.val.films))
         each = len(self.val) // len(self.val.films)
-        starts = range(0, self.asked, each)  # the questions of one film: its states are read once
-        batches = []
-        for retention in self.held_out_retention:
-            for start in starts:
-                chosen = list(range(start, min(start + each, self.asked)))
-                listed = [self.captions == 1] * len(chosen)
-                batches.append(self._talk(self.val, chosen, listed, retention, 0.0, start))
-        return batches
+        asked = [self.val[index] for index in range(film * each, (film + 1) * each)]
+        talks = [self._talk(self.val, question, False) for question in asked if self.captions < 1]
+        if self.captions > 0:
+            talks.append(self._talk(self.val, asked[0], True))
+        seen = self._seen(self.val, [self.val.films[film]])
+        seen = seen.expand(len(talks), *seen.shape[1:])
+        return self._batch(seen, talks, self.held_out_retention[retention], 0.0, film)
 
-    def _talk(
-        self,
-        benchmark: Shapes,
-        chosen: Sequence[int],
-        listed: Sequence[bool],
-        retention: float,
-        unevenness: float,
-        seed: int,
+    def _talk(self, benchmark: Shapes, question: Question, listing: bool) -> tuple[Prompt, str, str]:
+        """Prompt, reply, kind."""
+        if listing:
+            return Prompt(LIST, LIST, (0, len(LIST)), "list"), narrate(benchmark.film(question).events), "caption"
+        return letter_prompt(question), str(question.answer), question.groups["kind"]
+
+    def _batch(
+        self, seen: Tensor, talks: Sequence[tuple[Prompt, str, str]], retention: float, unevenness: float, seed: int
     ) -> Conversations:
-        prompts, replies, kinds, videos = [], [], [], []
-        for index, listing in zip(chosen, listed, strict=True):
-            question = benchmark[index]
-            film = benchmark.film(question)
-            videos.append(benchmark.path(film))
-            prompts.append(Prompt(LIST, LIST, (0, len(LIST)), "list") if listing else letter_prompt(question))
-            replies.append(narrate(film.events) if listing else str(question.answer))
-            kinds.append("caption" if listing else question.groups["kind"])
-        seen = self._seen(benchmark, videos)
-        return Conversations(seen, tuple(prompts), tuple(replies), tuple(kinds), retention, unevenness, seed)
+        prompts, replies, kinds = zip(*talks, strict=True)
+        return Conversations(seen, prompts, replies, kinds, retention, unevenness, seed)
 
-    def _seen(self, benchmark: Shapes, videos: Sequence[str]) -> Tensor:
+    def _seen(self, benchmark: Shapes, films: Sequence[Film]) -> Tensor:
+        videos = [benchmark.path(film) for film in films]
         if self.states is None:
             return torch.stack([frames.pixels for frames in ahead(self.frames, videos)])
         states = self._states(benchmark)

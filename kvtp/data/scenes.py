@@ -1,7 +1,6 @@
 """Moments of SparseKV-Shapes with descriptions, and the truth about which is true of which: for `module=siglip`."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +45,8 @@ class ShapesScenes(AbstractData):
     shape and place.
     """
 
+    gives = Scenes
+
     def __init__(
         self,
         benchmark: Shapes,
@@ -58,40 +59,33 @@ class ShapesScenes(AbstractData):
         held_out_batches: int,
         seed: int,
     ) -> None:
-        super().__init__(seed)
-        for name, value, low in (
-            ("videos", videos, 1),
-            ("background", background, 0),
-            ("cells", cells, 2),
-            ("held_out_batches", held_out_batches, 1),
-        ):
-            check_whole(f"data.{name}", value, low)
+        super().__init__(benchmark, held_out_videos, seed)
+        check_whole("data.videos", videos, 1, min(len(self.train.films), len(self.val.films)))
+        check_whole("data.background", background, 0)
+        check_whole("data.cells", cells, 2)
+        check_whole("data.held_out_batches", held_out_batches, 1)
         check_range("data.shape_only", shape_only, 0, 1)
-        self.shape_only = shape_only
-        self.train, self.val, self.frames = benchmark, benchmark.other("val", held_out_videos), frames
-        self.videos, self.background, self.cells = videos, background, cells
+        self.frames = frames
+        self.videos, self.background, self.cells, self.shape_only = videos, background, cells, shape_only
         self.held_out_batches = held_out_batches
 
-    def batch(self, number: int) -> Scenes:
+    def make(self, number: int) -> Scenes:
         rng = self.random(number)
         pictures, events = self._moments(self.train, rng)
         told = [describe(event, self.shape_only, rng) for event in events]
         return self._scenes(pictures, events, told, {}, rng)
 
-    def held_out(self) -> Sequence[Scenes]:
-        return self._held_out
+    @property
+    def held_out(self) -> int:
+        return self.held_out_batches
 
-    @cached_property
-    def _held_out(self) -> list[Scenes]:
-        batches = []
+    def make_held_out(self, number: int) -> Scenes:
         told = [description for group in CHOICES.values() for description in group]
         ends = np.cumsum([len(group) for group in CHOICES.values()]).tolist()
         choices = {name: (end - len(group), end) for (name, group), end in zip(CHOICES.items(), ends, strict=True)}
-        for number in range(self.held_out_batches):
-            rng = self.random(FIRST_HELD_OUT + number)
-            pictures, events = self._moments(self.val, rng)
-            batches.append(self._scenes(pictures, events, told, choices, rng))
-        return batches
+        rng = self.random(FIRST_HELD_OUT + number)
+        pictures, events = self._moments(self.val, rng)
+        return self._scenes(pictures, events, told, choices, rng)
 
     def _moments(self, benchmark: Shapes, rng: np.random.Generator) -> tuple[list[Tensor], list[Event | None]]:
         """Pictures, and the event that each shows."""

@@ -5,24 +5,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import binomtest, bootstrap, permutation_test
 
 from kvtp.types import Prediction
 
-RESAMPLES = 10_000
+RESAMPLES = 9_999
+BATCH = 1_000  # resamples held at once
 SEED = 0  # the same predictions give the same intervals
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Of two methods on the same questions, second minus first. `difference`, `low`, `high` in percentage points (95 %
-    interval, videos resampled); `p` of McNemar's exact test; `won`, `lost`: questions only the second, only the first
-    got right."""
+    interval, videos resampled). `p`: two-sided, of flipping the sign of whole videos' differences at random. `mcnemar`:
+    p of McNemar's exact test, which takes questions about one video for independent; it is what papers report. `won`,
+    `lost`: questions only the second, only the first got right."""
 
     difference: float
     low: float
     high: float
     p: float
+    mcnemar: float
     won: int
     lost: int
 
@@ -45,19 +48,47 @@ def compare(first: Sequence[Prediction], second: Sequence[Prediction]) -> Compar
     scores = [(row.cluster, (after[id].score or 0.0) - (row.score or 0.0)) for id, row in before.items()]
     changes = [change for _, change in scores]
     won, lost = sum(change > 0 for change in changes), sum(change < 0 for change in changes)
-    p = binomtest(won, won + lost).pvalue if won + lost else 1.0
-    return Comparison(100 * float(np.mean(changes)), *_percentiles(scores), p, won, lost)
+    mcnemar = binomtest(won, won + lost).pvalue if won + lost else 1.0
+    return Comparison(100 * float(np.mean(changes)), *_percentiles(scores), _sign_flips(scores), mcnemar, won, lost)
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """p-values adjusted for how many there are (Holm 1979), in the order given."""
+    adjusted, least = [0.0] * len(ps), 0.0
+    for rank, place in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        least = max(least, min(1.0, (len(ps) - rank) * ps[place]))
+        adjusted[place] = least
+    return adjusted
+
+
+def _sign_flips(scores: Sequence[tuple[str, float]]) -> float:
+    sums, _ = _by_cluster(scores)
+    return float(
+        permutation_test(
+            (sums,),
+            lambda total, axis: total.sum(axis),
+            permutation_type="samples",
+            vectorized=True,
+            n_resamples=RESAMPLES,
+            batch=BATCH,
+            rng=np.random.default_rng(SEED),
+        ).pvalue
+    )
+
+
+def _by_cluster(scores: Sequence[tuple[str, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Sum and number of every cluster's scores."""
+    clusters: dict[str, list[float]] = defaultdict(list)
+    for cluster, score in scores:
+        clusters[cluster].append(score)
+    return np.array([sum(one) for one in clusters.values()]), np.array([len(one) for one in clusters.values()])
 
 
 def _percentiles(scores: Sequence[tuple[str, float]]) -> tuple[float, float]:
     """95 % interval of the mean score, in percent."""
-    clusters: dict[str, list[float]] = defaultdict(list)
-    for cluster, score in scores:
-        clusters[cluster].append(score)
-    if len(clusters) < 2:
+    sums, counts = _by_cluster(scores)
+    if len(sums) < 2:
         return float("nan"), float("nan")
-    sums = np.array([sum(members) for members in clusters.values()])
-    counts = np.array([len(members) for members in clusters.values()])
     found = bootstrap(
         (sums, counts),
         lambda total, count, axis: total.sum(axis) / count.sum(axis),
@@ -65,6 +96,7 @@ def _percentiles(scores: Sequence[tuple[str, float]]) -> tuple[float, float]:
         vectorized=True,
         method="percentile",
         n_resamples=RESAMPLES,
+        batch=BATCH,
         rng=np.random.default_rng(SEED),
     ).confidence_interval
     return 100 * float(found.low), 100 * float(found.high)

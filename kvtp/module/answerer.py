@@ -1,5 +1,6 @@
 """Trains projector and decoder of a LLaVA-OneVision to reply about videos; the tower is frozen."""
 
+from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
 from shutil import copy
@@ -13,6 +14,7 @@ from transformers.utils import cached_file
 
 from kvtp.backbone._state import Prefill
 from kvtp.backbone.llava_onevision import LlavaOnevision
+from kvtp.data._states import half
 from kvtp.data.conversations import Conversations
 from kvtp.module.base import AbstractModule, freeze
 from kvtp.types import Selection, VisualTokens
@@ -27,33 +29,40 @@ class Answerer(AbstractModule):
     of the tokens, positions renumbered.
     """
 
-    def __init__(self, backbone: LlavaOnevision, lr: float, weight_decay: float, warmup: int) -> None:
-        super().__init__(lr, weight_decay, warmup)
+    takes = Conversations
+
+    def __init__(
+        self, backbone: LlavaOnevision, lr: float, weight_decay: float, warmup: int, betas: Sequence[float]
+    ) -> None:
+        super().__init__(lr, weight_decay, warmup, betas)
         self.backbone = backbone
         self.origin = backbone.checkpoint
         self.model = backbone.model
         self.model.train()
         freeze(self.model.model.vision_tower)
+        if backbone.newline == "none":
+            self.model.model.image_newline.requires_grad_(False)  # nothing uses it
 
     def setup(self, stage: str) -> None:
         self.backbone.device = self.device
 
     def transfer_batch_to_device(self, batch: Conversations, device: torch.device, number: int) -> Conversations:
-        return batch._replace(seen=batch.seen.to(device))  # Lightning would rebuild the prompts, too, and cannot
+        """Pictures are resized as integers, which CUDA cannot: they follow later."""
+        return batch._replace(seen=batch.seen.to(device)) if batch.seen.is_floating_point() else batch
 
     def training_step(self, batch: Conversations, number: int) -> Tensor:
         logits, target = self.replies(batch)
-        loss = self._loss(logits, target)
+        loss = self._losses(logits, target).mean()
         self.log("train/loss", loss)
         return loss
 
     def validation_step(self, batch: Conversations, number: int) -> None:
         logits, target = self.replies(batch)
-        at = f"at_{batch.retention:g}"
-        self.log(f"val/loss_{at}", self._loss(logits, target), batch_size=len(target), sync_dist=True)
-        for kind, reply, right in zip(batch.kinds, target, logits.argmax(-1) == target, strict=True):
+        losses, hits = self._losses(logits, target), logits.argmax(-1) == target
+        for kind, reply, hit, loss in zip(batch.kinds, target, hits, losses.tolist(), strict=True):
             words = (reply >= 0).sum() - 1  # without the token that ends it
-            self.log(f"val/{kind}_{at}", right[:words].float().mean(), batch_size=1, sync_dist=True)
+            self.tell(f"val/{kind}_at_{batch.retention:g}", hit[:words].float().mean().item())
+            self.tell(f"val/loss_at_{batch.retention:g}", loss)
 
     def replies(self, batch: Conversations) -> tuple[Float[Tensor, "B R V"], Int64[Tensor, "B R"]]:
         """Logits of every reply's tokens, and these tokens; −100 after its end."""
@@ -90,13 +99,15 @@ class Answerer(AbstractModule):
         place = place.clamp_max(hidden.shape[1] - 1)
         return self.model.lm_head(hidden[torch.arange(len(hidden), device=device)[:, None], place]), target
 
-    @torch.no_grad()
     def _look(self, pixels: Tensor) -> Float[Tensor, "B T P C"]:
-        return self.backbone.look(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
+        """As `kvtp.data._states` keeps them: to the bit what training on kept states sees."""
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            return half(self.backbone.look(pixels.flatten(0, 1))).unflatten(0, pixels.shape[:2])
 
-    def _loss(self, logits: Float[Tensor, "B R V"], target: Int64[Tensor, "B R"]) -> Float[Tensor, ""]:
+    def _losses(self, logits: Float[Tensor, "B R V"], target: Int64[Tensor, "B R"]) -> Float[Tensor, " B"]:
+        """Of each reply, mean over its tokens."""
         each = F.cross_entropy(logits.float().transpose(1, 2), target, ignore_index=-100, reduction="none")
-        return (each.sum(1) / (target >= 0).sum(1)).mean()
+        return each.sum(1) / (target >= 0).sum(1)
 
     def save(self, folder: Path) -> None:
         self.model.save_pretrained(folder)

@@ -1,8 +1,10 @@
-"""Lightning modules: how parts are trained. Optimiser and schedule are the same for all."""
+"""Lightning modules: how parts are trained. Optimiser, schedule and validation are the same for all."""
 
 from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
@@ -17,22 +19,44 @@ RECORDS = "training"  # in a trained model's folder: one folder per training tha
 class AbstractModule(LightningModule):
     """AdamW; learning rate `lr` after `warmup` steps of linear rise, then a cosine down to 0 at `trainer.max_steps`.
 
-    Matrices decay by `weight_decay`, vectors and scalars do not. `origin`: the folder that training began from.
+    Matrices decay by `weight_decay`, vectors and scalars do not. `takes`: the type of its batches. `origin`: the folder
+    or hub id that training begins from.
     """
 
+    takes: ClassVar[type]
     origin: str | None = None
 
-    def __init__(self, lr: float, weight_decay: float, warmup: int) -> None:
+    def __init__(self, lr: float, weight_decay: float, warmup: int, betas: Sequence[float]) -> None:
         super().__init__()
         check_range("module.lr", lr, 0)
         check_range("module.weight_decay", weight_decay, 0)
         check_whole("module.warmup", warmup, 0)
-        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
+        for beta in betas:
+            check_range("module.betas", beta, 0, 1)
+        self.lr, self.weight_decay, self.warmup, self.betas = lr, weight_decay, warmup, tuple(betas)
         self.other_lr: dict[str, float] = {}  # of the parameters whose names begin so
+        self._told: list[tuple[str, float]] = []
 
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write the trained part in the Hugging Face layout."""
+
+    def tell(self, name: str, value: float) -> None:
+        """One observation of a validation metric; the mean over all of them, of all processes, is logged."""
+        self._told.append((name, value))
+
+    def on_validation_epoch_end(self) -> None:
+        told: list[Any] = [self._told]
+        if (
+            self.trainer.world_size > 1
+        ):  # processes may have seen different metrics: Lightning's own sync would mix them
+            told = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(told, self._told)
+        values = defaultdict(list)
+        for name, value in (one for process in told for one in process):
+            values[name].append(value)
+        self.log_dict({name: sum(seen) / len(seen) for name, seen in sorted(values.items())})
+        self._told = []
 
     def configure_optimizers(self) -> dict[str, Any]:
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -41,9 +65,8 @@ class AbstractModule(LightningModule):
                 lr = next((lr for prefix, lr in self.other_lr.items() if name.startswith(prefix)), self.lr)
                 groups.setdefault((lr, self.weight_decay if parameter.ndim >= 2 else 0.0), []).append(parameter)
         told = [{"params": members, "lr": lr, "weight_decay": decay} for (lr, decay), members in groups.items()]
-        optimizer = torch.optim.AdamW(told, betas=(0.9, 0.98))
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = get_cosine_schedule_with_warmup(optimizer, self.warmup, steps)
+        optimizer = torch.optim.AdamW(told, betas=self.betas)
+        schedule = get_cosine_schedule_with_warmup(optimizer, self.warmup, self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -1,6 +1,6 @@
 """Trains a SigLIP (Zhai et al. 2023) from nothing, with its sigmoid loss over pictures and over regions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from transformers import SiglipImageProcessor
 from kvtp.backbone._new import new_siglip, new_tokenizer
 from kvtp.backbone._siglip import bare, preprocess
 from kvtp.data._describe import corpus
-from kvtp.data.scenes import Scenes
+from kvtp.data.scenes import GRID, Scenes
 from kvtp.errors import check_range
 from kvtp.module.base import AbstractModule
 
@@ -44,15 +44,28 @@ class Siglip(AbstractModule):
         text_lr: float,
         weight_decay: float,
         warmup: int,
+        betas: Sequence[float],
         seed: int,
     ) -> None:
-        super().__init__(lr, weight_decay, warmup)
+        super().__init__(lr, weight_decay, warmup, betas)
+        if vision["image_size"] // vision["patch_size"] % GRID:
+            raise ValueError(
+                f"module.vision must have a multiple of {GRID} patches in a row, got {vision['image_size']} // "
+                f"{vision['patch_size']}; regions are cells of {GRID} × {GRID}"
+            )
         self.words = new_tokenizer(corpus(), vocabulary)
         self.model = new_siglip(vision, text, self.words, bias, seed)
         check_range("module.region_weight", region_weight, 0)
         check_range("module.text_lr", text_lr, 0)
         self.region_weight = region_weight
         self.other_lr = {"model.text_model.": text_lr}
+
+    takes = Scenes
+
+    def transfer_batch_to_device(self, batch: Scenes, device: torch.device, number: int) -> Scenes:
+        """Pictures are resized as integers, which CUDA cannot: they follow later."""
+        told = {key: getattr(batch, key).to(device) for key in ("shows", "cells", "cell_shows")}
+        return batch._replace(**told)
 
     def training_step(self, batch: Scenes, number: int) -> Tensor:
         pictures, regions = self._scores(batch)
@@ -68,9 +81,9 @@ class Siglip(AbstractModule):
                 ("regions", regions, batch.cell_shows),
             ):
                 asked = truth[..., start:end]
-                one = asked.any(-1)
-                hit = scores[..., start:end].argmax(-1) == asked.int().argmax(-1)
-                self.log(f"val/{where}_{name}", hit[one].float().mean(), batch_size=int(one.sum()), sync_dist=True)
+                hits = scores[..., start:end].argmax(-1) == asked.int().argmax(-1)
+                for hit in hits[asked.any(-1)].tolist():  # nothing is asked about a background
+                    self.tell(f"val/{where}_{name}", hit)
 
     def _scores(self, batch: Scenes) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B R N"]]:
         """Logits of every text for every picture and region."""
@@ -89,7 +102,7 @@ class Siglip(AbstractModule):
         return tuple(F.normalize(seen, dim=-1) @ texts.T * scale + bias for seen in (vision.head(states), regions))
 
     def _pixels(self, batch: Scenes) -> Float[Tensor, "B 3 side side"]:
-        return preprocess(batch.pixels, self.model.config.vision_config.image_size)
+        return preprocess(batch.pixels, self.model.config.vision_config.image_size).to(self.device)
 
     def _patches(self, batch: Scenes) -> Int64[Tensor, "B R patches"]:
         """The patches of each cell."""
@@ -103,6 +116,9 @@ class Siglip(AbstractModule):
 
     def save(self, folder: Path) -> None:
         self.model.save_pretrained(folder)
+        self.words.backend_tokenizer.no_padding()  # else it would be saved with the last call's
+        self.words.backend_tokenizer.no_truncation()
+        self.words.model_max_length = self.model.config.text_config.max_position_embeddings
         self.words.save_pretrained(folder)
         side = self.model.config.vision_config.image_size
         SiglipImageProcessor(size={"height": side, "width": side}).save_pretrained(folder)

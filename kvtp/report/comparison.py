@@ -13,45 +13,59 @@ from rich.table import Table
 
 from kvtp.benchmark._summary import accuracy
 from kvtp.config import Row
-from kvtp.metric.statistics import compare, interval
+from kvtp.metric.statistics import compare, holm, interval
 from kvtp.summary import visual_tokens
-from kvtp.types import Prediction
+from kvtp.types import ERRORS, Prediction
+
+KIND = "kind/"  # columns of accuracies per kind of question
 
 
 def accuracies(runs: Sequence[tuple[Row, Sequence[Prediction]]]) -> list[dict[str, Any]]:
-    """One line per run: accuracy [%] with its 95 % interval, and per kind; tokens, mean over layers."""
+    """One line per run: accuracy [%] with its 95 % interval, and per kind of question; tokens, mean over layers."""
     lines = []
     for row, predictions in runs:
         reached = accuracy(predictions)
         low, high = interval(predictions) if reached is not None else (None, None)
-        tokens = visual_tokens(predictions)
-        kinds = sorted({one.groups["kind"] for one in predictions if "kind" in one.groups})
+        kinds = {one.groups["kind"] for one in predictions if "kind" in one.groups}
+        errors = sum(one.outcome in ERRORS for one in predictions)
         lines.append(
             {
                 "run": row.run_id,
                 "name": row.name,
+                "backbone": row.choices["backbone"],
+                "benchmark": row.choices["benchmark"],
                 "retention_ratio": row.retention_ratio,
-                "tokens": None if tokens is None else tokens["mean_over_layers"],
+                "tokens": _tokens(predictions),
                 "questions": len(predictions),
+                "errors": errors,
                 "refused": sum(one.outcome == "refused" for one in predictions),
                 "accuracy": reached,
                 "low": low,
                 "high": high,
-                **{kind: accuracy([one for one in predictions if one.groups.get("kind") == kind]) for kind in kinds},
+                **{
+                    KIND + kind: accuracy([one for one in predictions if one.groups.get("kind") == kind])
+                    for kind in sorted(kinds)
+                },
             }
         )
     return lines
 
 
 def pairs(runs: Sequence[tuple[Row, Sequence[Prediction]]]) -> list[dict[str, Any]]:
-    """Every two runs at one retention ratio, and every run with those that prune nothing: second minus first."""
-    lines = []
+    """Every two runs of one backbone on one benchmark at one nominal retention ratio, and every run with those that
+    prune nothing: second minus first, and what each kept. `p_holm`: `p` adjusted for the number of lines."""
+    lines: list[dict[str, Any]] = []
     for (one, before), (other, after) in combinations(runs, 2):
+        if any(one.choices[group] != other.choices[group] for group in ("backbone", "benchmark")):
+            continue
         if one.retention_ratio is not None and other.retention_ratio not in (one.retention_ratio, None):
             continue
         if accuracy(before) is None or accuracy(after) is None:
             continue
-        lines.append({"first": one.run_id, "second": other.run_id, **asdict(compare(before, after))})
+        kept = {"tokens_first": _tokens(before), "tokens_second": _tokens(after)}
+        lines.append({"first": one.run_id, "second": other.run_id, **kept, **asdict(compare(before, after))})
+    for line, adjusted in zip(lines, holm([line["p"] for line in lines]), strict=True):
+        line["p_holm"] = adjusted
     return lines
 
 
@@ -66,21 +80,26 @@ def write(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def shown(lines: Sequence[Mapping[str, Any]]) -> str:
     """As a table for the terminal."""
-    table = Table("run", "kept", "tokens", "accuracy [%]", "95 %", *_kinds(lines), box=None)
+    kinds = sorted({key for line in lines for key in line if key.startswith(KIND)})
+    table = Table("run", "kept", "tokens", "accuracy [%]", "95 %", "errors", *_plain(kinds), box=None)
     for line in lines:
         interval = "–" if line["accuracy"] is None else f"{line['low']:.1f} – {line['high']:.1f}"
         kept = "all" if line["retention_ratio"] is None else f"{line['retention_ratio']:g}"
-        numbers = [line["tokens"], line["accuracy"]]
-        kinds = [line[kind] for kind in _kinds(lines)]
-        table.add_row(line["name"], kept, *map(_number, numbers), interval, *map(_number, kinds))
+        numbers = [_number(line["tokens"]), _number(line["accuracy"]), interval, str(line["errors"])]
+        table.add_row(line["name"], kept, *numbers, *(_number(line.get(kind)) for kind in kinds))
     page = StringIO()
     Console(width=160, file=page).print(table)
     return page.getvalue()
 
 
-def _kinds(lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    keys = list(lines[0])
-    return keys[keys.index("high") + 1 :]
+def _plain(kinds: Sequence[str]) -> list[str]:
+    return [kind.removeprefix(KIND) for kind in kinds]
+
+
+def _tokens(predictions: Sequence[Prediction]) -> float | None:
+    """Visual tokens, mean over layers and questions."""
+    told = visual_tokens(predictions)
+    return None if told is None else told["mean_over_layers"]
 
 
 def _number(value: float | None) -> str:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from hydra.errors import InstantiationException
 
 from kvtp.benchmark._paint import _show
 from kvtp.benchmark._world import PLACES, Event, Settings
@@ -35,7 +36,7 @@ def test_cells_lie_on_the_object_and_off_it_wherever_it_moves(place: str) -> Non
 
 def test_labels_are_true_of_the_pictures(data) -> None:
     """By looking: the brightest saturated colour of a picture tells whether an object is there, and where."""
-    scenes = data("scenes", videos=3, background=3, cells=6).batch(0)
+    scenes = data("scenes", videos=2, background=3, cells=6).batch(0)
     count = len(scenes.pixels)
     assert scenes.shows.shape == (count, count)
     assert scenes.cells.shape == (count, 6)
@@ -71,9 +72,16 @@ def test_a_batch_is_a_function_of_its_number(data) -> None:
 
 def test_held_out_pictures_are_of_the_val_split_and_each_choice_has_one_truth(data) -> None:
     scenes = data("scenes", videos=2, held_out_batches=1)
-    batch = scenes.held_out()[0]
+    batch = scenes.held_out_batch(0)
     assert {film.name[:3] for film in scenes.val.films} == {"val"}
     empty = batch.shows.sum(1) == 0
     for start, end in batch.choices.values():
         assert (batch.shows[~empty, start:end].sum(1) == 1).all()
     assert set(batch.choices) == {"colour", "shape", "place"}
+
+
+def test_a_split_of_its_own_and_no_more_films_than_there_are(data) -> None:
+    with pytest.raises(InstantiationException, match=r"data.videos must be a whole number in .1, 2., got 3"):
+        data("scenes", videos=3)
+    with pytest.raises(InstantiationException, match=r"data.benchmark.split must be train, got 'val'"):
+        data("scenes", videos=2, benchmark={"split": "val"})

@@ -5,7 +5,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from kvtp.metric.statistics import compare, interval
+from kvtp.metric.statistics import compare, holm, interval
 from kvtp.types import Prediction
 
 
@@ -52,15 +52,37 @@ def test_mcnemar_is_the_binomial_of_the_discordant() -> None:
     second = predictions([0.0] * 3 + [1.0] * 12 + [1.0] * 20)
     told = compare(first, second)
     assert (told.won, told.lost) == (12, 3)
-    assert told.p == pytest.approx(2 * sum(comb(15, k) for k in range(4)) / 2**15)
+    exact = 2 * sum(comb(15, k) for k in range(4)) / 2**15
+    assert told.mcnemar == pytest.approx(exact)
+    assert told.p == pytest.approx(exact, abs=0.006), "with one question per video sign flips are the same test"
     assert told.difference == pytest.approx(100 * 9 / 35)
     assert told.low < told.difference < told.high
+
+
+def test_sign_flips_hold_their_level_where_mcnemar_does_not() -> None:
+    """Two methods that differ by video, not on average: at 5 %, so many of 100 simulations may be significant."""
+    rng = np.random.default_rng(1)
+    mine = theirs = 0
+    for _ in range(100):
+        better = rng.choice([0.9, 0.1], 40)  # per video, how likely the second gets a question right
+        first = (rng.random((40, 5)) < 1 - better[:, None]).astype(float).ravel().tolist()
+        second = (rng.random((40, 5)) < better[:, None]).astype(float).ravel().tolist()
+        told = compare(predictions(first, each=5), predictions(second, each=5))
+        mine, theirs = mine + (told.p < 0.05), theirs + (told.mcnemar < 0.05)
+    assert mine <= 12
+    assert theirs > 20
+
+
+def test_holm_by_hand() -> None:
+    """Smallest times 3, next times 2, last times 1, never falling."""
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([]) == []
 
 
 def test_no_difference_is_certain_of_nothing() -> None:
     same = predictions([1.0, 0.0, 1.0])
     told = compare(same, same)
-    assert (told.difference, told.p) == (0.0, 1.0)
+    assert (told.difference, told.p, told.mcnemar) == (0.0, 1.0, 1.0)
 
 
 def test_other_questions_cannot_be_compared() -> None:

@@ -6,6 +6,7 @@ from math import ceil
 import pytest
 import torch
 from torch.nn import functional as F
+from transformers import SiglipModel
 
 from kvtp.data.conversations import Conversations
 from kvtp.module.answerer import Answerer, random_part
@@ -36,7 +37,7 @@ def conversations(retention: float) -> Conversations:
 @pytest.mark.parametrize("pool", ["bilinear", "average"])
 def test_training_sees_what_inference_sees(backbone, retention: float, newline: str, pool: str) -> None:
     """The line, question by question: encode, cut, embed, prefill, then the reply token by token."""
-    module = Answerer(backbone(newline=newline, pool=pool), 1e-3, 0.0, 0)
+    module = Answerer(backbone(newline=newline, pool=pool), 1e-3, 0.0, 0, (0.9, 0.98))
     batch = conversations(retention)
     with torch.no_grad():
         logits, target = module.replies(batch)
@@ -61,10 +62,10 @@ def test_training_sees_what_inference_sees(backbone, retention: float, newline: 
 
 def test_loss_weighs_replies_alike(backbone) -> None:
     """Mean over replies of the mean over their tokens, counted token by token."""
-    module = Answerer(backbone(), 1e-3, 0.0, 0)
+    module = Answerer(backbone(), 1e-3, 0.0, 0, (0.9, 0.98))
     with torch.no_grad():
         logits, target = module.replies(conversations(0.5))
-        loss = module._loss(logits, target)
+        loss = module._losses(logits, target).mean()
     means = []
     for row, reply in zip(logits, target, strict=True):
         said = [(place, token) for place, token in enumerate(reply.tolist()) if token >= 0]
@@ -73,7 +74,7 @@ def test_loss_weighs_replies_alike(backbone) -> None:
 
 
 def test_the_tower_is_frozen_and_the_rest_learns(backbone) -> None:
-    module = Answerer(backbone(), 1e-3, 0.0, 0)
+    module = Answerer(backbone(), 1e-3, 0.0, 0, (0.9, 0.98))
     module.log = lambda *_, **__: None
     before = {name: weight.clone() for name, weight in module.model.named_parameters()}
     optimizer = torch.optim.AdamW([weight for weight in module.parameters() if weight.requires_grad], lr=1e-2)
@@ -88,7 +89,7 @@ def test_the_tower_is_frozen_and_the_rest_learns(backbone) -> None:
 
 
 def test_states_stand_for_pictures(backbone) -> None:
-    module = Answerer(backbone(), 1e-3, 0.0, 0)
+    module = Answerer(backbone(), 1e-3, 0.0, 0, (0.9, 0.98))
     batch = conversations(0.5)
     states = torch.stack([module.backbone.look(pixels) for pixels in batch.seen])
     with torch.no_grad():
@@ -119,16 +120,24 @@ def test_random_part_is_fair_when_even_and_spreads_when_not() -> None:
 
 
 def test_captioner_starts_from_the_siglip_and_keeps_its_start(tiny, checkpoint, tmp_path) -> None:
-    decoder = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    decoder = {
+        "num_key_value_heads": 2,
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 4096,
+    }
 
     def module(seed: int) -> Captioner:
         backbone = tiny(checkpoint=str(tmp_path / "start"), head=None)
-        return Captioner(str(checkpoint / "siglip"), decoder, backbone, 1e-3, 0.0, 0, seed)
+        return Captioner(str(checkpoint / "siglip"), decoder, backbone, 1e-3, 0.0, 0, (0.9, 0.98), seed)
 
     first = module(0)
-    stock = tiny(checkpoint=str(checkpoint / "llava"), head=None).model.model.vision_tower.state_dict()
-    for name, weight in first.model.model.vision_tower.state_dict().items():
-        assert torch.equal(weight, stock[name])
+    stock = SiglipModel.from_pretrained(checkpoint / "siglip").vision_model.state_dict()
+    tower = first.model.model.vision_tower.state_dict()
+    assert {name for name in stock if name not in tower} == {name for name in stock if "head." in name}
+    assert all(torch.equal(weight, stock[name]) for name, weight in tower.items())
     again = module(1)  # the folder is there: what was begun goes on
     assert torch.equal(again.model.lm_head.weight, first.model.lm_head.weight)
     first.save(tmp_path / "saved")

@@ -12,20 +12,18 @@ from kvtp.module.siglip import Siglip, sigmoid_loss
 TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
+REST = {"vocabulary": 800, "bias": -2.0, "region_weight": 1.0, "seed": 0}
+RATES = {"lr": 1e-3, "text_lr": 1e-4, "weight_decay": 0.0, "warmup": 1, "betas": (0.9, 0.98)}
+
+
+def siglip(**vision: int) -> Siglip:
+    text = {**TOWER, "max_position_embeddings": 16}
+    return Siglip(vision={**TOWER, **vision}, text=text, **REST, **RATES)
+
+
 @pytest.fixture(scope="module")
 def module() -> Siglip:
-    return Siglip(
-        {**TOWER, "image_size": 32, "patch_size": 8},
-        {**TOWER, "max_position_embeddings": 16},
-        800,
-        -2.0,
-        1.0,
-        1e-3,
-        1e-4,
-        0.0,
-        1,
-        0,
-    )
+    return siglip(image_size=32, patch_size=4)
 
 
 def scenes(grid: int, cells: list[list[int]]) -> Scenes:
@@ -54,7 +52,7 @@ def test_picture_scores_are_those_of_transformers(module: Siglip, tmp_path) -> N
     batch = scenes(2, [[0], [3]])
     module.save(tmp_path)
     model, words = SiglipModel.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
-    given = words(list(batch.texts), padding="max_length", max_length=16, return_tensors="pt")
+    given = words(list(batch.texts), padding="max_length", return_tensors="pt")
     pixels = (batch.pixels.permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
     with torch.no_grad():
         expected = model(input_ids=given.input_ids, pixel_values=pixels).logits_per_image
@@ -69,8 +67,13 @@ def test_a_region_that_is_the_picture_scores_as_the_picture(module: Siglip) -> N
 
 
 def test_patches_of_a_cell_lie_in_it(module: Siglip) -> None:
-    """On the 4 × 4 patches of a 32-pixel picture, cell (1, 0) of 2 × 2 is its lower left quarter."""
-    assert module._patches(scenes(2, [[2]])).tolist() == [[[8, 9, 12, 13]]]
+    """On the 8 × 8 patches of a 32-pixel picture, cell (1, 0) of 4 × 4 is the two by two at rows 2, 3, columns 0, 1."""
+    assert module._patches(scenes(4, [[4]])).tolist() == [[[16, 17, 24, 25]]]
+
+
+def test_cells_must_be_whole_patches() -> None:
+    with pytest.raises(ValueError, match="multiple of 8 patches in a row, got 112 // 8"):
+        siglip(image_size=112, patch_size=8)
 
 
 def test_it_learns_what_it_is_told(module: Siglip) -> None:

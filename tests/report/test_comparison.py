@@ -1,6 +1,7 @@
 """Runs side by side: which are compared, and with what numbers."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ def run(name: str, retention: float | None, right: str) -> tuple[Row, list[Predi
         name,
         f"{name}_{retention}",
         Path(),
-        {"pruner": pruner},
+        {"pruner": pruner, "backbone": "tiny", "benchmark": "toys"},
         (),
         {"budget": {"retention_ratio": retention}, "pruner": {}},
     )
@@ -46,7 +47,7 @@ RUNS = [run("none", None, "1110"), run("tome", 0.2, "1010"), run("random", 0.2, 
 def test_accuracies_tell_every_run_and_kind() -> None:
     told = accuracies(RUNS)
     assert [line["accuracy"] for line in told] == [75, 50, 0, None]
-    assert [(line["even"], line["odd"]) for line in told[:3]] == [(100, 50), (100, 0), (0, 0)]
+    assert [(line["kind/even"], line["kind/odd"]) for line in told[:3]] == [(100, 50), (100, 0), (0, 0)]
     assert [line["tokens"] for line in told] == [6, 6, 6, None]
     assert told[3]["refused"] == 4
     assert told[0]["low"] <= 75 <= told[0]["high"]
@@ -56,7 +57,18 @@ def test_pairs_are_of_one_ratio_or_with_the_unpruned() -> None:
     told = {(line["first"], line["second"]): line for line in pairs(RUNS)}
     assert set(told) == {("none_None", "tome_0.2"), ("none_None", "random_0.2"), ("tome_0.2", "random_0.2")}
     line = told["none_None", "tome_0.2"]
-    assert (line["difference"], line["won"], line["lost"], line["p"]) == (-25, 0, 1, 1)
+    assert (line["difference"], line["won"], line["lost"], line["mcnemar"]) == (-25, 0, 1, 1)
+    assert (line["tokens_first"], line["tokens_second"]) == (6, 6)
+    assert line["p_holm"] >= line["p"]
+
+
+def test_other_backbones_and_benchmarks_are_shown_but_not_compared() -> None:
+    row, predictions = RUNS[1]
+    elsewhere = replace(row, choices={**row.choices, "benchmark": "others"})
+    unlike = [replace(one, groups={"kind": "third"}) for one in predictions]
+    assert pairs([RUNS[0], (elsewhere, unlike)]) == []
+    header = shown(accuracies([RUNS[0], (elsewhere, unlike)])).splitlines()[0]
+    assert header.split()[-3:] == ["even", "odd", "third"]
 
 
 def test_tables_hold_what_was_told(tmp_path: Path) -> None:
@@ -68,7 +80,7 @@ def test_tables_hold_what_was_told(tmp_path: Path) -> None:
     lines = shown(told).splitlines()
     assert lines[0].split()[:3] == ["run", "kept", "tokens"]
     assert lines[1].split()[:4] == ["none", "all", "6.0", "75.0"]
-    assert lines[4].split() == ["tome", "0.1", "–", "–", "–", "–", "–"]
+    assert lines[4].split() == ["tome", "0.1", "–", "–", "–", "0", "–", "–"]
 
 
 def test_unlike_questions_are_not_compared() -> None:
