@@ -52,8 +52,8 @@ class Journal(Logger):
         for name, value in row.items():
             if name.startswith("train/") and not isfinite(value):
                 raise CommandError(f"{name} is {value} at step {step}; a lower module.lr may help")
-        validated = any(name.startswith("val/") for name in row)
-        if validated or monotonic() - self.told >= self.every:
+        validated, trained = (any(name.startswith(part) for name in row) for part in ("val/", "train/"))
+        if validated or (trained and monotonic() - self.told >= self.every):
             self.told = monotonic()
             log.info(
                 "step %d of %d: %s", step, self.steps, "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "step")
