@@ -1,6 +1,7 @@
 """Videos, prompts and replies: for `module=captioner` and `module=answerer`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from kvtp.benchmark._letters import letters
 from kvtp.benchmark._prompt import letter_prompt
 from kvtp.benchmark._world import Film
 from kvtp.benchmark.shapes import Shapes
@@ -22,7 +24,7 @@ from kvtp.types import Prompt, Question
 
 class Conversations(NamedTuple):
     """`seen`: pictures, or the frozen tower's states of them. Which part of the tokens the decoder gets is up to
-    `retention`, `unevenness` and `seed`. `kinds`: of question, or `caption`.
+    `retention`, `unevenness` and `seed`. `kinds`: of question (`open_…` without options), or `caption`.
     """
 
     seen: UInt8[Tensor, "B T H W 3"] | Float[Tensor, "B T P C"]
@@ -36,7 +38,8 @@ class Conversations(NamedTuple):
 
 class ShapesConversations(AbstractData):
     """A batch = `size` questions of `benchmark` drawn at random; a share `captions` of them gives way to the request to
-    list all that is seen.
+    list all that is seen, a share `open_ended` is asked without options and answered in words: what is seen is learnt
+    sooner than which letter stands for it.
 
     The decoder gets a random part of each video's tokens, so that a shorter input is nothing new to it, whichever way
     it became shorter: the batch's retention ratio is log-uniform in `retention`, and frames differ in their keep rates
@@ -57,6 +60,7 @@ class ShapesConversations(AbstractData):
         states: str | None,
         size: int,
         captions: float,
+        open_ended: float,
         retention: Sequence[float],
         unevenness: float,
         held_out_retention: Sequence[float],
@@ -65,13 +69,15 @@ class ShapesConversations(AbstractData):
         super().__init__(benchmark, held_out_videos, seed)
         check_whole("data.size", size, 1)
         check_range("data.captions", captions, 0, 1)
+        check_range("data.open_ended", open_ended, 0, 1 - captions)
         check_range("data.unevenness", unevenness, 0)
         for ratio in (*retention, *held_out_retention):
             check_ratio(ratio)
         if len(retention) != 2 or retention[0] > retention[1]:
             raise ValueError(f"data.retention must be [lowest, highest], got {list(retention)}")
         self.frames, self.states = frames, states
-        self.size, self.captions, self.unevenness = size, captions, unevenness
+        self.size, self.unevenness = size, unevenness
+        self.shares = {"caption": captions, "open": open_ended, "letter": 1 - captions - open_ended}
         self.retention, self.held_out_retention = retention, held_out_retention
 
     def prepare_data(self) -> None:
@@ -82,9 +88,9 @@ class ShapesConversations(AbstractData):
     def make(self, number: int) -> Conversations:
         rng = self.random(number)
         chosen = [self.train[index] for index in rng.integers(len(self.train), size=self.size).tolist()]
-        listed = (rng.random(self.size) < self.captions).tolist()
+        forms = rng.choice(list(self.shares), self.size, p=list(self.shares.values())).tolist()
         retention = float(np.exp(rng.uniform(*np.log(self.retention))))
-        talks = [self._talk(self.train, *talk) for talk in zip(chosen, listed, strict=True)]
+        talks = [self._talk(self.train, *talk) for talk in zip(chosen, forms, strict=True)]
         seen = self._seen(self.train, [self.train.film(question) for question in chosen])
         return self._batch(seen, talks, retention, self.unevenness, int(rng.integers(2**62)))
 
@@ -97,18 +103,25 @@ class ShapesConversations(AbstractData):
         retention, film = divmod(number, len(self.val.films))
         each = len(self.val) // len(self.val.films)
         asked = [self.val[index] for index in range(film * each, (film + 1) * each)]
-        talks = [self._talk(self.val, question, False) for question in asked if self.captions < 1]
-        if self.captions > 0:
-            talks.append(self._talk(self.val, asked[0], True))
+        talks = [
+            self._talk(self.val, question, form)
+            for form, share in self.shares.items()
+            for question in (asked[:1] if form == "caption" else asked)
+            if share > 0
+        ]
         seen = self._seen(self.val, [self.val.films[film]])
         seen = seen.expand(len(talks), *seen.shape[1:])
         return self._batch(seen, talks, self.held_out_retention[retention], 0.0, film)
 
-    def _talk(self, benchmark: Shapes, question: Question, listing: bool) -> tuple[Prompt, str, str]:
+    def _talk(self, benchmark: Shapes, question: Question, form: str) -> tuple[Prompt, str, str]:
         """Prompt, reply, kind."""
-        if listing:
-            return Prompt(LIST, LIST, (0, len(LIST)), "list"), narrate(benchmark.film(question).events), "caption"
-        return letter_prompt(question), str(question.answer), question.groups["kind"]
+        kind = question.groups["kind"]
+        if form == "caption":
+            return Prompt(LIST, LIST, (0, len(LIST)), "list"), narrate(benchmark.film(question).events), form
+        if form == "open":
+            options = dict(zip(letters(question.options), question.options, strict=True))
+            return letter_prompt(replace(question, options=None)), options[question.answer], f"open_{kind}"
+        return letter_prompt(question), str(question.answer), kind
 
     def _batch(
         self, seen: Tensor, talks: Sequence[tuple[Prompt, str, str]], retention: float, unevenness: float, seed: int
