@@ -133,10 +133,11 @@ def groups() -> dict[str, tuple[str, ...]]:
 
 @cache
 def top_level(config: str = "eval") -> frozenset[str]:
-    """The keys of conf/<config>.yaml, and the groups of its defaults list."""
+    """The keys of conf/<config>.yaml, the groups of its defaults list, and the same of a configuration named there."""
     file: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{config}.yaml"))
     chosen = {key for entry in file["defaults"] if isinstance(entry, dict) for key in entry}
-    return frozenset((file.keys() | (chosen & groups().keys())) - {"defaults", "hydra"})
+    bases = [top_level(entry) for entry in file["defaults"] if isinstance(entry, str) and entry != "_self_"]
+    return frozenset((file.keys() | (chosen & groups().keys())).union(*bases) - {"defaults", "hydra"})
 
 
 def _plain_group(argument: str, config: str) -> str:

@@ -13,7 +13,7 @@ from kvtp.config import compose_rows
 log = logging.getLogger("kvtp.report")
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="eval")
+@hydra.main(version_base="1.3", config_path="../conf", config_name="report")
 def main(cfg: DictConfig) -> None:
     with one_line_errors():
         rows = compose_rows(cfg)
@@ -35,5 +35,5 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    check_command_line()
+    check_command_line("report")
     main()

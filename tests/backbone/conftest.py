@@ -15,4 +15,4 @@ def frames():
 def prompt():
     bare = "What comes right after the red square?"
     text = f"{bare}\nA. a circle\nB. nothing\nAnswer with the option's letter from the given choices directly."
-    return Prompt(text=text, bare=bare, question_span=(0, len(bare)), preset="test", choices=("A", "B", "blue"))
+    return Prompt(text=text, bare=bare, question_span=(0, len(bare)), preset="test", choices=("A", "B", "violet"))
