@@ -34,13 +34,15 @@ class Pictures:
     labels: Mapping[str, Int64[Tensor, " M"]]
 
     @classmethod
-    @torch.inference_mode()
+    @torch.no_grad()
     def of(cls, benchmark: Shapes, frames: AbstractFrames, backbone: LlavaOnevision) -> "Pictures":
         """What the backbone's tower makes of a split, pooled as its tokens are, before the projector."""
         tokens, shown = [], []
         seen_events = moments(benchmark, benchmark.films, frames)
         for seen, events in tqdm(seen_events, "pictures", len(benchmark.films), unit="film", disable=None):
             there = [place for place, event in enumerate(events) if event]
+            if not there:  # sampled so thinly that no picture shows an object
+                continue
             tokens.append(pool_patches(backbone.look(seen.pixels[there]), backbone.pool).flatten(1).float().cpu())
             shown += [events[place] for place in there]
         labels = {
