@@ -36,6 +36,12 @@ HEAD = frozenset({"probe_attention", "frame_feature"})
 WORDS = frozenset({"question_feature", "text_features"})
 
 
+class Head(SiglipVisionModel):
+    """Also out of a whole SigLIP, whose text tower is not wanted: without a page of warnings that it is left out."""
+
+    _keys_to_ignore_on_load_unexpected = (r"^text_model\.", r"^logit_(scale|bias)$")
+
+
 class LlavaOnevision(AbstractBackbone):
     """`checkpoint`, `head`: a folder in the Hugging Face layout, or a hub id with its `revision`s.
 
@@ -155,7 +161,7 @@ class LlavaOnevision(AbstractBackbone):
         own = self.model.model.vision_tower
         layers = layer if layer >= 0 else self.config.vision_config.num_hidden_layers + 1 + layer
         if self.head is not None:
-            head = SiglipVisionModel.from_pretrained(self.head, revision=self.head_revision, dtype=self.dtype)
+            head = Head.from_pretrained(self.head, revision=self.head_revision, dtype=self.dtype)
             if head.config.hidden_size != self.config.vision_config.hidden_size:
                 raise ValueError(
                     f"backbone.head must be as wide as the tower ({self.config.vision_config.hidden_size}), "

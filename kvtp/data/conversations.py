@@ -119,8 +119,9 @@ class ShapesConversations(AbstractData):
         if form == "caption":
             return Prompt(LIST, LIST, (0, len(LIST)), "list"), narrate(benchmark.film(question).events), form
         if form == "open":
-            options = dict(zip(letters(question.options), question.options, strict=True))
-            return letter_prompt(replace(question, options=None)), options[question.answer], f"open_{kind}"
+            options = question.options or ()
+            told = dict(zip(letters(options), options, strict=True))
+            return letter_prompt(replace(question, options=None)), told[str(question.answer)], f"open_{kind}"
         return letter_prompt(question), str(question.answer), kind
 
     def _batch(
