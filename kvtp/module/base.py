@@ -47,9 +47,8 @@ class AbstractModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         told: list[Any] = [self._told]
-        if (
-            self.trainer.world_size > 1
-        ):  # processes may have seen different metrics: Lightning's own sync would mix them
+        # processes may have seen different metrics, which Lightning's own sync would mix
+        if self.trainer.world_size > 1:
             told = [None] * self.trainer.world_size
             torch.distributed.all_gather_object(told, self._told)
         values = defaultdict(list)

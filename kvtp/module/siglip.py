@@ -22,7 +22,7 @@ class Siglip(AbstractModule):
     """`vision`, `text`: keys of `SiglipVisionConfig`, `SiglipTextConfig`. The tokenizer has at most `vocabulary` words.
 
     `bias`: where that of the logits starts, the log-odds that a text is true of a picture. (The paper's −10 is for one
-    true text in thousands; with it nothing but colour is learnt here.)
+    true text in thousands.)
 
     The loss is −Σ log σ(z (t·x·y + b)) / B over all pairs of a picture x and a text y, z = 1 where the text is true of
     the picture, else −1 (so several pairs in a row may be positive). To it comes `region_weight` times the same loss
@@ -32,6 +32,8 @@ class Siglip(AbstractModule):
     `text_lr` should be much lower than `lr`: a text tower that learns as fast as the pictures' first makes all texts
     alike that tell of what the pictures' tower cannot see yet, and then it never will.
     """
+
+    takes = Scenes
 
     def __init__(
         self,
@@ -48,6 +50,8 @@ class Siglip(AbstractModule):
         seed: int,
     ) -> None:
         super().__init__(lr, weight_decay, warmup, betas)
+        check_range("module.region_weight", region_weight, 0)
+        check_range("module.text_lr", text_lr, 0)
         if vision["image_size"] // vision["patch_size"] % GRID:
             raise ValueError(
                 f"module.vision must have a multiple of {GRID} patches in a row, got {vision['image_size']} // "
@@ -55,12 +59,8 @@ class Siglip(AbstractModule):
             )
         self.words = new_tokenizer(corpus(), vocabulary)
         self.model = new_siglip(vision, text, self.words, bias, seed)
-        check_range("module.region_weight", region_weight, 0)
-        check_range("module.text_lr", text_lr, 0)
         self.region_weight = region_weight
         self.other_lr = {"model.text_model.": text_lr}
-
-    takes = Scenes
 
     def transfer_batch_to_device(self, batch: Scenes, device: torch.device, number: int) -> Scenes:
         """Pictures are resized as integers, which CUDA cannot: they follow later."""
