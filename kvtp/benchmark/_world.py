@@ -102,28 +102,45 @@ def film(settings: Settings, seed: int, split: str, number: int) -> Film:
     return Film(f"{split}{number:05d}", tuple(events), int(rng.integers(2**31)))
 
 
+@dataclass(frozen=True)
+class Asked:
+    """`answer`: a letter. It is seen in the `key` clips; the question's other objects in the `context` clips."""
+
+    text: str
+    options: tuple[str, ...]
+    answer: str
+    key: tuple[int, ...]
+    context: tuple[int, ...]
+
+
+def question(shown: Film, kind: str, rng: np.random.Generator) -> Asked:
+    """A random question of this kind about a video, with random wrong options in random order."""
+    text, answer, others, key, context = _ask(kind, shown.events, rng)
+    options = [answer, *rng.permutation(others)[:3].tolist()]
+    order = rng.permutation(len(options))
+    options = [options[place] for place in order]
+    return Asked(text, tuple(options), letters(options)[options.index(answer)], tuple(key), tuple(context))
+
+
 def questions(settings: Settings, seed: int, split: str, number: int) -> list[dict[str, Any]]:
     """One question of each kind about a video, as rows of a question file."""
     shown = film(settings, seed, split, number)
     rng = _generator(seed, split, number, 1)
     rows = []
     for kind in KINDS:
-        text, answer, others, key, context = _ask(kind, shown.events, rng)
-        options = [answer, *rng.permutation(others)[:3].tolist()]
-        order = rng.permutation(len(options))
-        options = [options[place] for place in order]
+        asked = question(shown, kind, rng)
         labels = [0.0] * settings.clips
-        for clip in context:
+        for clip in asked.context:
             labels[clip] = CONTEXT
-        for clip in key:
+        for clip in asked.key:
             labels[clip] = KEY
         rows.append(
             {
                 "id": f"{shown.name}-{kind}",
                 "video": f"{shown.name}.mp4",
-                "question": text,
-                "options": options,
-                "answer": letters(options)[options.index(answer)],
+                "question": asked.text,
+                "options": list(asked.options),
+                "answer": asked.answer,
                 "split": split,
                 "groups": {"kind": kind},
                 "cluster": shown.name,

@@ -1,6 +1,6 @@
 """Videos, prompts and replies: for `module=captioner` and `module=answerer`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kvtp.benchmark._letters import letters
 from kvtp.benchmark._prompt import letter_prompt
-from kvtp.benchmark._world import Film
+from kvtp.benchmark._world import KINDS, Film, question
 from kvtp.benchmark.shapes import Shapes
 from kvtp.data._describe import LIST, narrate
 from kvtp.data._states import TowerStates
@@ -22,32 +22,41 @@ from kvtp.frames.base import ahead
 from kvtp.types import Prompt, Question
 
 
+class Talk(NamedTuple):
+    """`about`: number of the film in its batch. `form`: captions, open_ended or lettered. `kind`: of question (`open_…`
+    without options), or `caption`."""
+
+    about: int
+    prompt: Prompt
+    reply: str
+    form: str
+    kind: str
+
+
 class Conversations(NamedTuple):
-    """`seen`: pictures, or the frozen tower's states of them. Which part of the tokens the decoder gets is up to
-    `retention`, `unevenness` and `seed`. `kinds`: of question (`open_…` without options), or `caption`.
+    """`seen`: films as pictures, or the frozen tower's states of them. Which part of the tokens the decoder gets is up
+    to `retention`, `unevenness` and `seed`, the same part in all talks about one film.
     """
 
     seen: UInt8[Tensor, "B T H W 3"] | Float[Tensor, "B T P C"]
-    prompts: tuple[Prompt, ...]
-    replies: tuple[str, ...]
-    kinds: tuple[str, ...]
+    talks: tuple[Talk, ...]
     retention: float
     unevenness: float
     seed: int
 
 
 class ShapesConversations(AbstractData):
-    """A batch = `size` questions of `benchmark` drawn at random; a share `captions` of them gives way to the request to
-    list all that is seen, a share `open_ended` is asked without options and answered in words: what is seen is learnt
-    sooner than which letter stands for it.
+    """A batch = `size` films drawn at random. About each there are `captions` requests to list all that is seen,
+    `open_ended` random questions without options, to be answered in words, and `lettered` ones with options: what is
+    seen is learnt sooner than which letter stands for it.
 
-    The decoder gets a random part of each video's tokens, so that a shorter input is nothing new to it, whichever way
+    The decoder gets a random part of each film's tokens, so that a shorter input is nothing new to it, whichever way
     it became shorter: the batch's retention ratio is log-uniform in `retention`, and frames differ in their keep rates
     as told by `unevenness` (see `kvtp.module.answerer.random_part`).
 
-    For validation, `held_out_videos` of the `val` split are asked all their questions and to list, at each of
-    `held_out_retention`. `states`: a folder for what the tower makes of the films (fp16: 1 MB per film at 64 values per
-    patch; what other towers made of them can be deleted); None = it looks at them every time.
+    For validation, the benchmark's own questions about `held_out_videos` of the `val` split are asked, with and without
+    options, at each of `held_out_retention`. `states`: a folder for what the tower makes of the films (fp16: 1 MB per
+    film at 64 values per patch; what other towers made of them can be deleted); None = it looks at them every time.
     """
 
     gives = Conversations
@@ -59,8 +68,9 @@ class ShapesConversations(AbstractData):
         frames: AbstractSampler,
         states: str | None,
         size: int,
-        captions: float,
-        open_ended: float,
+        captions: int,
+        open_ended: int,
+        lettered: int,
         retention: Sequence[float],
         unevenness: float,
         held_out_retention: Sequence[float],
@@ -68,8 +78,11 @@ class ShapesConversations(AbstractData):
     ) -> None:
         super().__init__(benchmark, held_out_videos, seed)
         check_whole("data.size", size, 1)
-        check_range("data.captions", captions, 0, 1)
-        check_range("data.open_ended", open_ended, 0, 1 - captions)
+        self.forms = {"captions": captions, "open_ended": open_ended, "lettered": lettered}
+        for name, count in self.forms.items():
+            check_whole(f"data.{name}", count, 0)
+        if not any(self.forms.values()):
+            raise ValueError("data.captions, data.open_ended and data.lettered are 0: there is nothing to learn from")
         check_range("data.unevenness", unevenness, 0)
         for ratio in (*retention, *held_out_retention):
             check_ratio(ratio)
@@ -77,7 +90,6 @@ class ShapesConversations(AbstractData):
             raise ValueError(f"data.retention must be [lowest, highest], got {list(retention)}")
         self.frames, self.states = frames, states
         self.size, self.unevenness = size, unevenness
-        self.shares = {"caption": captions, "open": open_ended, "letter": 1 - captions - open_ended}
         self.retention, self.held_out_retention = retention, held_out_retention
 
     def prepare_data(self) -> None:
@@ -87,12 +99,11 @@ class ShapesConversations(AbstractData):
 
     def make(self, number: int) -> Conversations:
         rng = self.random(number)
-        chosen = [self.train[index] for index in rng.integers(len(self.train), size=self.size).tolist()]
-        forms = rng.choice(list(self.shares), self.size, p=list(self.shares.values())).tolist()
+        films = [self.train.films[index] for index in rng.integers(len(self.train.films), size=self.size).tolist()]
+        talks = [talk for about, film in enumerate(films) for talk in self._talks(about, film, rng)]
         retention = float(np.exp(rng.uniform(*np.log(self.retention))))
-        talks = [self._talk(self.train, *talk) for talk in zip(chosen, forms, strict=True)]
-        seen = self._seen(self.train, [self.train.film(question) for question in chosen])
-        return self._batch(seen, talks, retention, self.unevenness, int(rng.integers(2**62)))
+        seen = self._seen(self.train, films)
+        return Conversations(seen, tuple(talks), retention, self.unevenness, int(rng.integers(2**62)))
 
     @property
     def held_out(self) -> int:
@@ -100,35 +111,22 @@ class ShapesConversations(AbstractData):
 
     def make_held_out(self, number: int) -> Conversations:
         """All that is asked about one film, at one retention ratio."""
-        retention, film = divmod(number, len(self.val.films))
+        nth, place = divmod(number, len(self.val.films))
+        film = self.val.films[place]
         each = len(self.val) // len(self.val.films)
-        asked = [self.val[index] for index in range(film * each, (film + 1) * each)]
-        talks = [
-            self._talk(self.val, question, form)
-            for form, share in self.shares.items()
-            for question in (asked[:1] if form == "caption" else asked)
-            if share > 0
-        ]
-        seen = self._seen(self.val, [self.val.films[film]])
-        seen = seen.expand(len(talks), *seen.shape[1:])
-        return self._batch(seen, talks, self.held_out_retention[retention], 0.0, film)
+        asked = [self.val[index] for index in range(place * each, (place + 1) * each)]
+        talks = [_listing(0, film)] if self.forms["captions"] else []
+        talks += [_in_words(0, question) for question in asked if self.forms["open_ended"]]
+        talks += [_by_letter(0, question) for question in asked if self.forms["lettered"]]
+        return Conversations(self._seen(self.val, [film]), tuple(talks), self.held_out_retention[nth], 0.0, place)
 
-    def _talk(self, benchmark: Shapes, question: Question, form: str) -> tuple[Prompt, str, str]:
-        """Prompt, reply, kind."""
-        kind = question.groups["kind"]
-        if form == "caption":
-            return Prompt(LIST, LIST, (0, len(LIST)), "list"), narrate(benchmark.film(question).events), form
-        if form == "open":
-            options = question.options or ()
-            told = dict(zip(letters(options), options, strict=True))
-            return letter_prompt(replace(question, options=None)), told[str(question.answer)], f"open_{kind}"
-        return letter_prompt(question), str(question.answer), kind
-
-    def _batch(
-        self, seen: Tensor, talks: Sequence[tuple[Prompt, str, str]], retention: float, unevenness: float, seed: int
-    ) -> Conversations:
-        prompts, replies, kinds = zip(*talks, strict=True)
-        return Conversations(seen, prompts, replies, kinds, retention, unevenness, seed)
+    def _talks(self, about: int, film: Film, rng: np.random.Generator) -> Iterator[Talk]:
+        for _ in range(self.forms["captions"]):
+            yield _listing(about, film)
+        for _ in range(self.forms["open_ended"]):
+            yield _in_words(about, _any_question(film, rng))
+        for _ in range(self.forms["lettered"]):
+            yield _by_letter(about, _any_question(film, rng))
 
     def _seen(self, benchmark: Shapes, films: Sequence[Film]) -> Tensor:
         videos = [benchmark.path(film) for film in films]
@@ -140,3 +138,28 @@ class ShapesConversations(AbstractData):
     def _states(self, benchmark: Shapes) -> TowerStates:
         backbone = self.trainer.lightning_module.backbone
         return TowerStates(str(self.states), backbone, benchmark, self.frames)
+
+
+def _any_question(film: Film, rng: np.random.Generator) -> Question:
+    kind = str(rng.choice(KINDS))
+    asked = question(film, kind, rng)
+    return Question(film.name, film.name, asked.text, asked.options, asked.answer, {"kind": kind})
+
+
+def _listing(about: int, film: Film) -> Talk:
+    return Talk(about, Prompt(LIST, LIST, (0, len(LIST)), "list"), narrate(film.events), "captions", "caption")
+
+
+def _in_words(about: int, asked: Question) -> Talk:
+    prompt = letter_prompt(replace(asked, options=None))
+    return Talk(about, prompt, _told(asked), "open_ended", f"open_{asked.groups['kind']}")
+
+
+def _by_letter(about: int, asked: Question) -> Talk:
+    return Talk(about, letter_prompt(asked), str(asked.answer), "lettered", asked.groups["kind"])
+
+
+def _told(asked: Question) -> str:
+    """The right option's text."""
+    options = asked.options or ()
+    return dict(zip(letters(options), options, strict=True))[str(asked.answer)]

@@ -1,5 +1,6 @@
 """Trains projector and decoder of a LLaVA-OneVision to reply about videos; the tower is frozen."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
@@ -23,7 +24,8 @@ PROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json", "pro
 
 
 class Answerer(AbstractModule):
-    """Cross-entropy of the reply and of the token that ends it, each reply with the same weight.
+    """Cross-entropy of the reply and of the token that ends it. Lists, answers in words and answers by letter weigh the
+    same, however many there are; among them, each reply does.
 
     The input is laid out by the code that inference uses (`Prefill.lay_out`), after the same kind of cut: a random part
     of the tokens, positions renumbered.
@@ -52,20 +54,59 @@ class Answerer(AbstractModule):
 
     def training_step(self, batch: Conversations, number: int) -> Tensor:
         logits, target = self.replies(batch)
-        loss = self._losses(logits, target).mean()
+        losses = defaultdict(list)
+        for talk, loss in zip(batch.talks, self._losses(logits, target), strict=True):
+            losses[talk.form].append(loss)
+        means = {name: torch.stack(each).mean() for name, each in losses.items()}
+        self.log_dict({f"train/{name}": mean for name, mean in means.items()})
+        loss = torch.stack(list(means.values())).mean()
         self.log("train/loss", loss)
         return loss
 
     def validation_step(self, batch: Conversations, number: int) -> None:
         logits, target = self.replies(batch)
         losses, hits = self._losses(logits, target), logits.argmax(-1) == target
-        for kind, reply, hit, loss in zip(batch.kinds, target, hits, losses.tolist(), strict=True):
+        for talk, reply, hit, loss in zip(batch.talks, target, hits, losses.tolist(), strict=True):
             words = (reply >= 0).sum() - 1  # without the token that ends it
-            self.tell(f"val/{kind}_at_{batch.retention:g}", hit[:words].float().mean().item())
+            self.tell(f"val/{talk.kind}_at_{batch.retention:g}", hit[:words].float().mean().item())
             self.tell(f"val/loss_at_{batch.retention:g}", loss)
 
-    def replies(self, batch: Conversations) -> tuple[Float[Tensor, "B R V"], Int64[Tensor, "B R"]]:
-        """Logits of every reply's tokens, and these tokens; −100 after its end."""
+    def replies(self, batch: Conversations) -> tuple[Float[Tensor, "N R V"], Int64[Tensor, "N R"]]:
+        """Logits of every reply's tokens, and these tokens; −100 after its end.
+
+        What stands before the question is run once per film, for all talks about it: each sees it and nothing of the
+        others.
+        """
+        backbone, device = self.backbone, self.device
+        language_model, embed = self.model.model.language_model, self.model.get_input_embeddings()
+        around = [backbone.around(talk.prompt) for talk in batch.talks]
+        if any(before != around[0][0] for before, _ in around):
+            raise ValueError("prompts of one batch must have the same text before the video; bring them in line")
+        films = self._films(batch, around[0][0])
+        long = pad_sequence(films, batch_first=True)
+        # causal, and what fills up comes last: no row sees it, no mask is needed
+        cache = language_model(inputs_embeds=long, use_cache=True).past_key_values
+        about = torch.tensor([talk.about for talk in batch.talks], device=device)
+        cache.batch_select_indices(about)
+
+        said = [[*backbone.ids(talk.reply), backbone.tokenizer.eos_token_id] for talk in batch.talks]
+        rows = [[*after, *reply[:-1]] for (_, after), reply in zip(around, said, strict=True)]
+        asked = pad_sequence([embed(torch.tensor(row, device=device)) for row in rows], batch_first=True)
+        length = torch.tensor([len(film) for film in films], device=device)[about, None]
+        real = torch.arange(long.shape[1], device=device) < length
+        hidden = language_model(
+            inputs_embeds=asked,
+            attention_mask=torch.cat([real, torch.ones_like(asked[..., 0], dtype=torch.bool)], 1),
+            position_ids=length + torch.arange(asked.shape[1], device=device),
+            past_key_values=cache,
+        ).last_hidden_state
+        target = pad_sequence([torch.tensor(reply, device=device) for reply in said], True, -100)
+        starts = torch.tensor([len(after) - 1 for _, after in around], device=device)[:, None]
+        place = (starts + torch.arange(target.shape[1], device=device)).clamp_max(hidden.shape[1] - 1)
+        return self.model.lm_head(hidden[torch.arange(len(hidden), device=device)[:, None], place]), target
+
+    def _films(self, batch: Conversations, before: Sequence[int]) -> list[Float[Tensor, "S D"]]:
+        """Of each film what stands before the question: text, and a random part of the visual tokens."""
         backbone, device = self.backbone, self.device
         states = batch.seen if batch.seen.is_floating_point() else self._look(batch.seen)
         frames = states.shape[1]
@@ -73,31 +114,25 @@ class Answerer(AbstractModule):
         generator = torch.Generator().manual_seed(batch.seed)
         parts = [
             random_part(frames, len(places["frame"]) // frames, batch.retention, batch.unevenness, generator)
-            for _ in batch.prompts
+            for _ in states
         ]
         features = backbone.project_some(states, torch.stack(parts).to(device))
         every = VisualTokens(
             **places, features=features.new_empty(len(places["frame"]), 0), timestamps=torch.zeros(frames).double()
         )
-        embed = self.model.get_input_embeddings()
-        inputs, targets, starts = [], [], []
-        for prompt, reply, part, kept in zip(batch.prompts, batch.replies, parts, features, strict=True):
-            tokens = every.keep(Selection(part.to(device), kept))
-            before, after = (embed(torch.tensor(ids, device=device)) for ids in backbone.around(prompt))
-            newline = self.model.model.image_newline
-            state = Prefill.lay_out(prompt, before, tokens, after, backbone.newline, newline)
-            said = torch.tensor([*backbone.ids(reply), backbone.tokenizer.eos_token_id], device=device)
-            inputs.append(torch.cat([state.hidden, embed(said[:-1])]))
-            targets.append(said)
-            starts.append(len(state) - 1)
-        # causal, and what fills up comes last: no row sees it, no mask is needed
-        hidden = self.model.model.language_model(
-            inputs_embeds=pad_sequence(inputs, batch_first=True), use_cache=False
-        ).last_hidden_state
-        target = pad_sequence(targets, batch_first=True, padding_value=-100)
-        place = torch.tensor(starts, device=device)[:, None] + torch.arange(target.shape[1], device=device)
-        place = place.clamp_max(hidden.shape[1] - 1)
-        return self.model.lm_head(hidden[torch.arange(len(hidden), device=device)[:, None], place]), target
+        begin = self.model.get_input_embeddings()(torch.tensor(before, device=device))
+        newline = self.model.model.image_newline
+        return [
+            Prefill.lay_out(
+                batch.talks[0].prompt,
+                begin,
+                every.keep(Selection(part.to(device), kept)),
+                begin[:0],
+                backbone.newline,
+                newline,
+            ).hidden
+            for part, kept in zip(parts, features, strict=True)
+        ]
 
     def _look(self, pixels: Tensor) -> Float[Tensor, "B T P C"]:
         """As `kvtp.data._states` keeps them: to the bit what training on kept states sees."""

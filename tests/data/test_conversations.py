@@ -1,12 +1,12 @@
 """What is asked and what is replied, against the benchmark's own rows and films."""
 
+from collections import Counter
 from functools import partial
 
 import pytest
 import torch
 from hydra.errors import InstantiationException
 
-from kvtp.benchmark._letters import letters
 from kvtp.data._describe import LIST
 
 
@@ -17,35 +17,41 @@ def talks(data):
 
 
 def test_replies_are_true(talks) -> None:
-    """Every prompt is looked up among the questions: its letter, or its option's text, must be the answer there."""
-    conversations = talks(size=60)
+    """Every question is answered anew from its film's events, as told by the question's words."""
+    conversations = talks(size=20)
     batch = conversations.batch(0)
-    questions = [conversations.train[index] for index in range(len(conversations.train))]
+    listed = {talk.about: talk.reply for talk in batch.talks if talk.kind == "caption"}
     told = set()
-    for prompt, reply, kind in zip(batch.prompts, batch.replies, batch.kinds, strict=True):
-        told.add(kind)
-        if kind == "caption":
-            assert prompt.text == LIST
-            films = [
-                ", ".join(f"{e.colour} {e.shape} {e.place}" for e in film.events) for film in conversations.train.films
-            ]
-            assert reply in films
+    for talk in batch.talks:
+        told.add(talk.kind)
+        events = [tuple(event.split(" ", 2)) for event in listed[talk.about].split(", ")]
+        if talk.kind == "caption":
+            assert talk.prompt.text == LIST
+            films = [[(e.colour, e.shape, e.place) for e in film.events] for film in conversations.train.films]
+            assert events in films
             continue
-        same = [
-            question
-            for question in questions
-            if question.text == prompt.bare and question.groups["kind"] == kind.removeprefix("open_")
-        ]
-        right = [dict(zip(letters(one.options), one.options, strict=True))[one.answer] for one in same]
-        if kind.startswith("open_"):
-            assert reply in right
-            assert "A." not in prompt.text
-        else:
+        reply = talk.reply
+        if talk.form == "lettered":
             assert reply in "ABCD"
-            line = next(line for line in prompt.text.splitlines() if line.startswith(f"{reply}. "))
-            assert line.removeprefix(f"{reply}. ") in right
+            line = next(line for line in talk.prompt.text.splitlines() if line.startswith(f"{reply}. "))
+            reply = line.removeprefix(f"{reply}. ")
+        else:
+            assert "A." not in talk.prompt.text
+        assert reply == answer(talk.prompt.bare, events)
     kinds = {"colour", "shape", "place", "after", "last"}
     assert told == {"caption"} | kinds | {f"open_{kind}" for kind in kinds}
+
+
+def answer(question: str, events: list[tuple[str, str, str]]) -> str:
+    words = question.rstrip("?").split()
+    if question.startswith("What colour"):
+        return next(colour for colour, shape, _ in events if shape == words[-1])
+    if question.startswith("What shape"):
+        return next(shape for colour, shape, _ in events if colour == words[-2])
+    if question.startswith("Where"):
+        return next(place for colour, shape, place in events if [colour, shape] == words[-2:])
+    names = [event[:2] for event in events]
+    return " ".join(names[-1] if "last" in question else names[names.index(tuple(words[-2:])) + 1])
 
 
 def test_a_batch_is_a_function_of_its_number(talks) -> None:
@@ -71,11 +77,15 @@ def test_validation_asks_every_film_all_at_every_ratio(talks) -> None:
     batches = [conversations.held_out_batch(number) for number in range(conversations.held_out)]
     assert [batch.retention for batch in batches] == [1.0, 1.0, 0.2, 0.2]
     for batch in batches:
-        assert len(set(batch.kinds)) == len(batch.kinds) == len(batch.seen) == 11
-    only = talks(size=1, captions=1.0, open_ended=0.0)
-    assert only.held_out_batch(0).kinds == ("caption",)
+        assert len({talk.kind for talk in batch.talks}) == len(batch.talks) == 11
+    only = talks(size=1, open_ended=0, lettered=0)
+    assert [talk.kind for talk in only.held_out_batch(0).talks] == ["caption"]
 
 
-def test_shares_are_shares(talks) -> None:
-    with pytest.raises(InstantiationException, match=r"data.open_ended must be in \[0, 0.4\], got 0.5"):
-        talks(captions=0.6, open_ended=0.5)
+def test_talks_are_counted(talks) -> None:
+    batch = talks(size=3, captions=2, open_ended=0, lettered=4).batch(0)
+    assert Counter((talk.about, talk.form) for talk in batch.talks) == {
+        (about, form): count for about in range(3) for form, count in (("captions", 2), ("lettered", 4))
+    }
+    with pytest.raises(InstantiationException, match="nothing to learn from"):
+        talks(captions=0, open_ended=0, lettered=0)

@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional as F
 from transformers import SiglipModel
 
-from kvtp.data.conversations import Conversations
+from kvtp.data._states import half
+from kvtp.data.conversations import Conversations, Talk
 from kvtp.module.answerer import Answerer, random_part
 from kvtp.module.captioner import Captioner
 from kvtp.types import Frames, Prompt, Selection
@@ -28,8 +29,12 @@ def prompt(text: str) -> Prompt:
 def conversations(retention: float) -> Conversations:
     generator = torch.Generator().manual_seed(3)
     pixels = torch.randint(0, 256, (2, FRAMES, 32, 32, 3), generator=generator, dtype=torch.uint8)
-    prompts = (prompt("What colour is the ring?\nA. red"), prompt("Where is it?"))
-    return Conversations(pixels, prompts, ("A", "red ring top left"), ("colour", "caption"), retention, 1.0, 11)
+    talks = (
+        Talk(0, prompt("What colour is the ring?\nA. red"), "A", "lettered", "colour"),
+        Talk(1, prompt("Where is it?"), "red ring top left", "captions", "caption"),
+        Talk(0, prompt("What shape is the white object?\nA. ring\nB. cross"), "B", "lettered", "shape"),
+    )
+    return Conversations(pixels, talks, retention, 1.0, 11)
 
 
 @pytest.mark.parametrize("retention", [1.0, 0.3])
@@ -43,39 +48,49 @@ def test_training_sees_what_inference_sees(backbone, retention: float, newline: 
         logits, target = module.replies(batch)
     line = backbone(newline=newline, pool=pool)
     generator = torch.Generator().manual_seed(batch.seed)
-    for nth, (pixels, asked, reply) in enumerate(zip(batch.seen, batch.prompts, batch.replies, strict=True)):
+    parts = [Selection(random_part(FRAMES, 4, retention, batch.unevenness, generator)) for _ in batch.seen]
+    for nth, talk in enumerate(batch.talks):
+        pixels = batch.seen[talk.about]
         frames = Frames(pixels, torch.arange(FRAMES).double(), torch.arange(FRAMES), float(FRAMES), "none")
-        tokens = line.encode(frames, frozenset())
-        part = Selection(random_part(FRAMES, 4, retention, batch.unevenness, generator))
-        state = line.embed(tokens, asked).keep(part, renumber=True, compress_cache=False)
+        state = line.embed(line.encode(frames, frozenset()), talk.prompt)
+        state = state.keep(parts[talk.about], renumber=True, compress_cache=False)
         state = line.prefill(state, line.shape.layers)
-        said = [*line.ids(reply), line.tokenizer.eos_token_id]
+        said = [*line.ids(talk.reply), line.tokenizer.eos_token_id]
         assert target[nth].tolist() == said + [-100] * (target.shape[1] - len(said))
         with torch.inference_mode():
-            for step, token in enumerate(said):
+            for step in range(len(said)):
                 expected = (
                     line.decoder.logits(state) if step == 0 else line.decoder._step(state, said[step - 1], step - 1)
                 )
                 torch.testing.assert_close(logits[nth, step], expected, atol=2e-4, rtol=1e-3)
-                assert token == target[nth, step]
 
 
-def test_loss_weighs_replies_alike(backbone) -> None:
-    """Mean over replies of the mean over their tokens, counted token by token."""
+def test_loss_weighs_forms_alike_and_replies_alike(backbone) -> None:
+    """Mean over forms of the mean over replies of the mean over their tokens, counted token by token."""
     module = Answerer(backbone(), 1e-3, 0.0, 0, (0.9, 0.98))
+    module.log = module.log_dict = lambda *_, **__: None
+    batch = conversations(0.5)
     with torch.no_grad():
-        logits, target = module.replies(conversations(0.5))
-        loss = module._losses(logits, target).mean()
+        logits, target = module.replies(batch)
+        loss = module.training_step(batch, 0)
     means = []
     for row, reply in zip(logits, target, strict=True):
         said = [(place, token) for place, token in enumerate(reply.tolist()) if token >= 0]
         means.append(sum(-F.log_softmax(row[place], -1)[token].item() for place, token in said) / len(said))
-    assert loss.item() == pytest.approx(sum(means) / 2, rel=1e-5)
+    assert loss.item() == pytest.approx(((means[0] + means[2]) / 2 + means[1]) / 2, rel=1e-5)
+
+
+def test_prompts_of_a_batch_begin_alike(backbone) -> None:
+    line = backbone()
+    module = Answerer(line, 1e-3, 0.0, 0, (0.9, 0.98))
+    line.around = lambda asked: ([1] if asked.text.startswith("Where") else [2], [3])
+    with pytest.raises(ValueError, match="same text before the video"):
+        module.replies(conversations(0.5))
 
 
 def test_the_tower_is_frozen_and_the_rest_learns(backbone) -> None:
     module = Answerer(backbone(), 1e-3, 0.0, 0, (0.9, 0.98))
-    module.log = lambda *_, **__: None
+    module.log = module.log_dict = lambda *_, **__: None
     before = {name: weight.clone() for name, weight in module.model.named_parameters()}
     optimizer = torch.optim.AdamW([weight for weight in module.parameters() if weight.requires_grad], lr=1e-2)
     first = module.training_step(conversations(0.5), 0).item()
@@ -91,7 +106,7 @@ def test_the_tower_is_frozen_and_the_rest_learns(backbone) -> None:
 def test_states_stand_for_pictures(backbone) -> None:
     module = Answerer(backbone(), 1e-3, 0.0, 0, (0.9, 0.98))
     batch = conversations(0.5)
-    states = torch.stack([module.backbone.look(pixels) for pixels in batch.seen])
+    states = torch.stack([half(module.backbone.look(pixels)) for pixels in batch.seen])
     with torch.no_grad():
         torch.testing.assert_close(module.replies(batch)[0], module.replies(batch._replace(seen=states))[0])
 
