@@ -53,6 +53,8 @@ def train(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
         except Timeout as error:
             raise CommandError(f"{folder} is being written by another training; wait for it to end") from error
     _quieten()
+    if torch.cuda.is_available():  # before weights are loaded: else every process puts them on the first one
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     if config["threads"] is not None:
         torch.set_num_threads(config["threads"])
     seed_everything(config["seed"], verbose=False)

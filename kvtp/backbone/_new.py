@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from kvtp.backbone._siglip import bare
+from kvtp.errors import check_whole
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>")
 # ChatML, one user turn: the video first, then the text
@@ -31,12 +32,14 @@ CHAT = (
     "{% for part in message['content'] %}{{ '<video>\n' if part['type'] == 'video' else part['text'] }}{% endfor %}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+BYTES = 256
 WORD_SPREAD, PLACE_SPREAD = 2.0, 0.5
 SCALE = math.log(10.0)  # what the sigmoid loss starts with (Zhai et al. 2023, alg. 1)
 
 
 def new_tokenizer(sentences: Iterable[str], vocabulary: int) -> Qwen2Tokenizer:
     """Byte-level BPE like Qwen2's, of at most `vocabulary` entries: any text goes in, words of the sentences as one."""
+    check_whole("vocabulary", vocabulary, BYTES + len(SPECIAL))
     empty = Qwen2Tokenizer(
         eos_token="<|im_end|>", pad_token="<|endoftext|>", additional_special_tokens=list(SPECIAL), chat_template=CHAT
     )
@@ -103,8 +106,13 @@ def new_llava(
 ) -> LlavaOnevisionForConditionalGeneration:
     """A LLaVA-OneVision with the SigLIP's vision tower (without its pooling head); projector and decoder are random.
 
-    `decoder`: keys of `Qwen2Config`.
+    `decoder`: keys of `Qwen2Config`. ValueError if `words` has no token for a video.
     """
+    if "<video>" not in words.get_vocab():
+        raise ValueError(
+            f"the tokenizer beside the SigLIP must have the tokens {', '.join(SPECIAL)}, that of {words.name_or_path} "
+            "has no <video>; take a SigLIP that module=siglip has trained"
+        )
     torch.manual_seed(seed)
     tower = siglip.config.vision_config
     model = LlavaOnevisionForConditionalGeneration(

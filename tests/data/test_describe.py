@@ -73,3 +73,9 @@ def test_choices_exclude_each_other() -> None:
     for shown in (event("red", "ring", "top left"), event("white", "cross", "bottom left")):
         for group in CHOICES.values():
             assert sum(told.true_of(shown) for told in group) == 1
+
+
+def test_a_vocabulary_holds_all_bytes() -> None:
+    with pytest.raises(ValueError, match="vocabulary must be"):
+        new_tokenizer(corpus(), 260)
+    assert len(new_tokenizer(corpus(), 261)) == 261

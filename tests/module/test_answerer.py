@@ -6,8 +6,9 @@ from math import ceil
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import SiglipModel
+from transformers import AutoTokenizer, SiglipModel
 
+from kvtp.backbone._new import new_llava
 from kvtp.data._states import half
 from kvtp.data.conversations import Conversations, Talk
 from kvtp.module.answerer import Answerer, random_part
@@ -162,3 +163,10 @@ def test_captioner_starts_from_the_siglip_and_keeps_its_start(tiny, checkpoint, 
     assert torch.equal(
         tiny(checkpoint=str(tmp_path / "saved"), head=None).model.lm_head.weight, first.model.lm_head.weight
     )
+
+
+def test_a_tokenizer_without_a_video_token_is_refused(checkpoint) -> None:
+    words = AutoTokenizer.from_pretrained(checkpoint / "siglip")
+    words.get_vocab = lambda: {"red": 0}
+    with pytest.raises(ValueError, match="has no <video>; take a SigLIP"):
+        new_llava(SiglipModel.from_pretrained(checkpoint / "siglip"), {}, words, 0)
