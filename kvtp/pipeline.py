@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from kvtp.backbone._state import Prefill
 from kvtp.backbone.base import AbstractBackbone
@@ -13,6 +14,7 @@ from kvtp.benchmark.base import AbstractBenchmark
 from kvtp.budget.base import AbstractBudget
 from kvtp.errors import Refused
 from kvtp.frames.base import AbstractFrames
+from kvtp.metric.account import MethodCost
 from kvtp.metric.latency import Stopwatch
 from kvtp.pruner.base import AbstractPruner
 from kvtp.relevance.base import AbstractRelevance
@@ -32,6 +34,7 @@ class Pipeline:
     budget: AbstractBudget
     pruner: AbstractPruner
     clock: Stopwatch = field(default_factory=Stopwatch)
+    selecting: dict[tuple[int, int], float] = field(default_factory=dict)  # FLOPs by layer and length of the sequence
 
     def __post_init__(self) -> None:
         for attribute in ("cache", "tower"):
@@ -54,7 +57,7 @@ class Pipeline:
         return self.scout.cues | self.relevance.cues | self.budget.cues | self.pruner.cues
 
     def __call__(self, question: Question) -> Answer:
-        return self.answer(question, *self.watch(question.video, self.cues))
+        return self.answer(question, *self.watch(question.video, self.cues))[0]
 
     def watch(
         self, video: str | VideoRef, cues: frozenset[str], following: Sequence[str | VideoRef] = ()
@@ -71,8 +74,8 @@ class Pipeline:
             tokens = self.backbone.encode(frames, cues)
         return frames, tokens
 
-    def answer(self, question: Question, frames: Frames, tokens: VisualTokens) -> Answer:
-        """What depends on the question and on the method."""
+    def answer(self, question: Question, frames: Frames, tokens: VisualTokens) -> tuple[Answer, MethodCost]:
+        """What depends on the question and on the method; and what choosing the tokens cost."""
         self.pruner.question_id = question.id
         prompt = self.benchmark.prompt(question, frames)
         with self.clock("embed"):
@@ -85,15 +88,20 @@ class Pipeline:
             budget = self.granted(relevance, tokens)
         with self.clock("embed"):
             state = self.backbone.embed(tokens, prompt)
+        selection = 0.0
         for layer in self.layers(budget):
             with self.clock("prefill"):
                 state = self.backbone.prefill(state, layer, self.pruner.site)
-            with self.clock("prune"):
+            key = (layer, len(state))
+            with self.clock("prune"), self.counting(key):
                 state = self.cut(state, budget)
+            selection += self.selecting[key]
         with self.clock("prefill"):
             state = self.backbone.prefill(state, self.backbone.shape.layers)
         with self.clock("decode"):
-            return self.backbone.generate(state)
+            answer = self.backbone.generate(state)
+        predictor = self.relevance.flops(frames, question) + self.scout.flops(frames, question)
+        return answer, MethodCost(predictor, selection)
 
     def granted(self, relevance: Float[Tensor, " T"], tokens: VisualTokens) -> Budget:
         budget = self.budget(relevance, tokens)
@@ -115,6 +123,16 @@ class Pipeline:
         return state.keep(
             selection, renumber=self.pruner.positions == "renumber", compress_cache=self.pruner.compress_cache
         )
+
+    @contextmanager
+    def counting(self, key: tuple[int, int]) -> Iterator[None]:
+        """Count the selection's FLOPs, once per layer and length: the counter takes time."""
+        if key in self.selecting:
+            yield
+            return
+        with FlopCounterMode(display=False) as counter:
+            yield
+        self.selecting[key] = float(counter.get_total_flops())
 
 
 @contextmanager

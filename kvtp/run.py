@@ -8,7 +8,8 @@ from typing import Any
 
 from kvtp.cell import Cell
 from kvtp.command import CommandError
-from kvtp.metric.flops import llm_prefill
+from kvtp.metric.account import Account
+from kvtp.metric.memory import peak, reset_peak
 from kvtp.session import session
 from kvtp.store import Appender, Store
 from kvtp.summary import summarise
@@ -23,6 +24,16 @@ class Failure:
     message: str
 
 
+@dataclass(frozen=True)
+class Answered:
+    """An answer, how it was read, and what it cost (`kvtp.metric.account`)."""
+
+    answer: Answer
+    verdict: Verdict
+    flops: Mapping[str, float]
+    memory: Mapping[str, float]
+
+
 class Run:
     """A cell and its folder. `pipeline` is deleted once all is asked."""
 
@@ -34,6 +45,7 @@ class Run:
         self.questions = [self.benchmark[index] for index in range(len(self.benchmark))]
         self.pending: set[str] = set()
         self.file: Appender  # from `write_as` on
+        self.account: Account  # likewise
         self.begun = False
 
     def lock(self, stack: ExitStack, wait: bool) -> None:
@@ -51,45 +63,47 @@ class Run:
         self.store.describe(self.row.config, self.row.overrides, self.questions, weights=weights, **marks)
         return ids.keys() - {id for id, row in self.store.read().items() if row.outcome not in ERRORS}
 
-    def write_as(self, rank: int, processes: int, stack: ExitStack) -> None:
-        self.rank, self.processes = rank, processes
+    def write_as(self, rank: int, processes: int, account: Account, stack: ExitStack) -> None:
+        self.rank, self.processes, self.account = rank, processes, account
         self.file = self.store.append_to(rank)
         stack.callback(self.file.close)
 
-    def answer(self, question: Question, frames: Frames, tokens: VisualTokens) -> tuple[Answer, Verdict]:
-        answer = self.pipeline.answer(question, frames, tokens)
-        return answer, self.benchmark.parse(answer.text, question)
+    def answer(self, question: Question, frames: Frames, tokens: VisualTokens) -> Answered:
+        reset_peak()
+        answer, cost = self.pipeline.answer(question, frames, tokens)
+        memory = {**self.account.memory(answer), **peak()}
+        flops = self.account.flops(answer, tokens.frames, cost)
+        return Answered(answer, self.benchmark.parse(answer.text, question), flops, memory)
 
     def record(
-        self,
-        question: Question,
-        done: tuple[Answer, Verdict] | Failure,
-        reader: str | None,
-        timings_ms: Mapping[str, float],
+        self, question: Question, done: Answered | Failure, reader: str | None, timings_ms: Mapping[str, float]
     ) -> Prediction:
         """Append the prediction. `reader` decoded the video."""
+        told: dict[str, Any]
         if isinstance(done, Failure):
-            verdict, text, tokens, flops, likelihoods = Verdict(done.outcome, None), done.message, None, None, None
+            verdict = Verdict(done.outcome, None)
+            told = {"text": done.message, "tokens_per_layer": None}
         else:
-            answer, verdict = done
-            text, tokens, likelihoods = answer.text, answer.tokens_per_layer, answer.likelihoods
-            rows = [sum(kinds) for kinds in zip(*tokens.values(), strict=True)]
-            flops = {"llm_prefill": llm_prefill(self.pipeline.backbone.shape, rows, answer.mlp_rows)}
+            verdict, answer = done.verdict, done.answer
+            told = {
+                "text": answer.text,
+                "tokens_per_layer": answer.tokens_per_layer,
+                "flops": done.flops,
+                "memory": done.memory,
+                "likelihoods": answer.likelihoods,
+            }
         prediction = Prediction(
             question_id=question.id,
             method=self.row.name,
             outcome=verdict.outcome,
             score=verdict.score,
-            text=text,
             choice=verdict.choice,
             answer=question.answer,
             groups=dict(question.groups),
             cluster=question.cluster,
-            tokens_per_layer=tokens,
             timings_ms=dict(timings_ms),
-            flops=flops,
             reader=reader,
-            likelihoods=likelihoods,
+            **told,
         )
         if not self.begun:
             self.store.begin(self.rank, session(self.row, self.rank, self.processes))

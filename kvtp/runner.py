@@ -13,6 +13,7 @@ import torch
 from kvtp.cell import Cell
 from kvtp.command import CommandError
 from kvtp.errors import LoadError, Refused, check_choice, check_range, check_whole
+from kvtp.metric.account import Account
 from kvtp.metric.latency import Stopwatch
 from kvtp.progress import Progress
 from kvtp.ranks import Ranks
@@ -88,8 +89,9 @@ class Runner:
             for group, videos in shares:
                 if videos:
                     group[0].pipeline.backbone.load()  # here, that no question's time holds it
+                account = Account.of(group[0].pipeline.backbone)
                 for run in group:
-                    run.write_as(ranks.rank, ranks.world, stack)
+                    run.write_as(ranks.rank, ranks.world, account, stack)
                 ahead = group[0].pipeline.frames.ahead
                 for place in range(len(videos)):
                     self._ask_about_video(group, videos[place : place + 1 + ahead], progress)

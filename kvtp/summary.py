@@ -5,6 +5,7 @@ from typing import Any
 
 from kvtp.benchmark.base import AbstractBenchmark
 from kvtp.config import Row
+from kvtp.metric.costs import costs
 from kvtp.types import ERRORS, Prediction
 
 FAILURES = ERRORS | {"refused"}
@@ -33,6 +34,7 @@ def summarise(
         "error_threshold": error_threshold,
         **benchmark.summarise(predictions),
         "tokens": visual_tokens(predictions),
+        "costs": costs(predictions),
         "failures": [{"question_id": one.question_id, "outcome": one.outcome, "message": one.text} for one in failures],
         "versions": [one for place, one in enumerate(versions) if one not in versions[:place]],
     }

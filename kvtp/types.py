@@ -216,11 +216,17 @@ class Selection:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the backbone replied. `likelihoods` [nats] per choice when it scored the choices instead of writing."""
+    """What the backbone replied, and the sizes that its cost follows from.
+
+    `likelihoods` [nats] per choice when it scored the choices instead of writing.
+    """
 
     text: str
     tokens_per_layer: Mapping[str, tuple[int, ...]]  # visual, newline, text: rows entering each LLM layer at prefill
     mlp_rows: tuple[int, ...]  # rows entering each layer's MLP: fewer where a pruner acts between it and the attention
+    full_rows: int  # of the whole sequence, before anything was pruned
+    cache_rows: tuple[int, ...]  # in each layer's KV cache when decoding starts
+    steps: tuple[int, ...]  # tokens run through the LLM after the prefill; one entry per continuation of the cache
     likelihoods: Mapping[str, float] | None = None
 
 
@@ -248,6 +254,7 @@ class Prediction:
     cluster: str
     tokens_per_layer: Mapping[str, tuple[int, ...]] | None
     timings_ms: Mapping[str, float]
-    flops: Mapping[str, float] | None = None
+    flops: Mapping[str, float] | None = None  # as told in kvtp.metric.account
+    memory: Mapping[str, float] | None = None  # likewise [bytes]
     reader: str | None = None  # that decoded the video
     likelihoods: Mapping[str, float] | None = None

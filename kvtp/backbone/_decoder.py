@@ -64,7 +64,7 @@ class Decoder:
         return self._read(state.hidden[-1])
 
     def write(self, state: Prefill, pick: Pick, stop: frozenset[int], limit: int) -> list[int]:
-        """Token ids of the reply, without the stop token. Extends the cache in place."""
+        """Token ids of the reply, without the stop token. Extends the cache in place by all but the `limit`th."""
         logits = self.logits(state)
         reply: list[int] = []
         while len(reply) < limit and (token := pick(logits)) not in stop:

@@ -48,6 +48,7 @@ class Prefill:
     newline_at: Int64[Tensor, " keys"]  # row of the newline that closes each key, −1 = none; the last entry is spare
     newline: str
     cache: DynamicCache
+    full: int  # rows when nothing was pruned
     layer: int = 0
     half: bool = False
     starts: tuple[int, ...] = ()  # next_position of every layer run
@@ -88,6 +89,7 @@ class Prefill:
             newline_at=newline_at,
             newline=newline,
             cache=DynamicCache(),
+            full=len(hidden),
         )
 
     def __len__(self) -> int:

@@ -4,10 +4,27 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import Tensor, nn
+
 from kvtp.backbone._state import Prefill
 from kvtp.types import Answer, Frames, Prompt, VisualTokens
 
 Site = Literal["layer", "attention"]
+Part = tuple[nn.Module, tuple[Tensor, ...]]  # a module and inputs, on the meta device
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """Parts of a model without weights, each with inputs of one frame, or of one row of the LLM.
+
+    `attention` and `mlp` are of one layer; all layers are alike.
+    """
+
+    tower: Part
+    projector: Part
+    attention: Part
+    mlp: Part
+    lm_head: Part
 
 
 @dataclass(frozen=True)
@@ -23,12 +40,42 @@ class LLMShape:
     vocabulary: int
 
 
+@dataclass(frozen=True)
+class VisionShape:
+    """The sizes of tower and projector, per picture.
+
+    `patch_values`: numbers in a patch of pixels; `layers`: those that run; `projector`: rows and columns of its
+    matrices, through which `projected` rows go.
+    """
+
+    patches: int
+    patch_values: int
+    width: int
+    ffn: int
+    layers: int
+    projected: int
+    projector: tuple[tuple[int, int], ...]
+
+
 class AbstractBackbone(ABC):
     """Constructed from its configuration alone; weights load at the first use, so that refusals come before."""
 
     @property
     @abstractmethod
     def shape(self) -> LLMShape: ...
+
+    @property
+    @abstractmethod
+    def vision_shape(self) -> VisionShape: ...
+
+    @property
+    @abstractmethod
+    def value_bytes(self) -> int:
+        """Of one number in the KV cache."""
+
+    @abstractmethod
+    def skeleton(self) -> Skeleton:
+        """The model without weights, on the meta device: a new one each time, for counters that leave marks in it."""
 
     @property
     @abstractmethod

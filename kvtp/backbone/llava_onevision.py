@@ -26,8 +26,9 @@ from kvtp.backbone._decoder import Decoder, Pick, greedy, sampler
 from kvtp.backbone._identity import fingerprint
 from kvtp.backbone._pool import POOLS, pool_patches, pooled_side, taps
 from kvtp.backbone._siglip import Tower, bare, preprocess
+from kvtp.backbone._skeleton import skeleton
 from kvtp.backbone._state import NEWLINES, Prefill
-from kvtp.backbone.base import AbstractBackbone, LLMShape, Site
+from kvtp.backbone.base import AbstractBackbone, LLMShape, Site, Skeleton, VisionShape
 from kvtp.errors import Refused, check_choice, check_range, check_whole
 from kvtp.types import Answer, Cues, Frames, Prompt, VisualTokens
 
@@ -120,6 +121,38 @@ class LlavaOnevision(AbstractBackbone):
         )
 
     @property
+    def vision_shape(self) -> VisionShape:
+        tower, text = self.config.vision_config, self.config.text_config
+        patches = (tower.image_size // tower.patch_size) ** 2
+        return VisionShape(
+            patches=patches,
+            patch_values=tower.num_channels * tower.patch_size**2,
+            width=tower.hidden_size,
+            ffn=tower.intermediate_size,
+            layers=self.tower_layers,
+            projected=patches,
+            projector=((tower.hidden_size, text.hidden_size), (text.hidden_size, text.hidden_size)),
+        )
+
+    @property
+    def tower_layers(self) -> int:
+        """Those that run."""
+        layer = self.config.vision_feature_layer
+        if not isinstance(layer, int) or self.config.vision_feature_select_strategy != "full":
+            raise ValueError(
+                "one vision_feature_layer with vision_feature_select_strategy=full is supported, the checkpoint has "
+                f"{layer} and {self.config.vision_feature_select_strategy!r}"
+            )
+        return layer if layer >= 0 else self.config.vision_config.num_hidden_layers + 1 + layer
+
+    @property
+    def value_bytes(self) -> int:
+        return self.dtype.itemsize
+
+    def skeleton(self) -> Skeleton:
+        return skeleton(self.config, self.tower_layers)
+
+    @property
     def supplies(self) -> frozenset[str]:
         own_head = getattr(self.config.vision_config, "vision_use_head", True)
         return TOWER | WORDS | (HEAD if self.head is not None or own_head else frozenset())
@@ -152,14 +185,7 @@ class LlavaOnevision(AbstractBackbone):
 
     @cached_property
     def tower(self) -> Tower:
-        layer = self.config.vision_feature_layer
-        if not isinstance(layer, int) or self.config.vision_feature_select_strategy != "full":
-            raise ValueError(
-                "one vision_feature_layer with vision_feature_select_strategy=full is supported, the checkpoint has "
-                f"{layer} and {self.config.vision_feature_select_strategy!r}"
-            )
         own = self.model.model.vision_tower
-        layers = layer if layer >= 0 else self.config.vision_config.num_hidden_layers + 1 + layer
         if self.head is not None:
             head = Head.from_pretrained(self.head, revision=self.head_revision, dtype=self.dtype)
             if head.config.hidden_size != self.config.vision_config.hidden_size:
@@ -168,8 +194,8 @@ class LlavaOnevision(AbstractBackbone):
                     f"{self.head!r} is {head.config.hidden_size} wide"
                 )
             del bare(head).encoder.layers[:]  # only post-norm and pooling head are wanted
-            return Tower(own, layers, head.to(self.device).eval())
-        return Tower(own, layers, own if self.supplies >= HEAD else None)
+            return Tower(own, self.tower_layers, head.to(self.device).eval())
+        return Tower(own, self.tower_layers, own if self.supplies >= HEAD else None)
 
     @cached_property
     def tower_digest(self) -> str:
@@ -230,17 +256,29 @@ class LlavaOnevision(AbstractBackbone):
     @torch.inference_mode()
     def generate(self, state: Prefill) -> Answer:
         state = self.prefill(state, self.shape.layers)
+        cached = tuple(layer.keys.shape[-2] for layer in state.cache.layers)
         likelihoods = None
         if self.answer == "likelihood":
             if not state.prompt.choices:
                 raise Refused("backbone.answer=likelihood needs a question with options; use backbone.answer=generate")
-            likelihoods = {choice: self.decoder.likelihood(state, self.ids(choice)) for choice in state.prompt.choices}
+            replies = {choice: self.ids(choice) for choice in state.prompt.choices}
+            likelihoods = {choice: self.decoder.likelihood(state, reply) for choice, reply in replies.items()}
             text = max(likelihoods, key=likelihoods.__getitem__)
+            steps = tuple(len(reply) - 1 for reply in replies.values())
         else:
             reply = self.decoder.write(state, self._pick(state.prompt), self.stop, self.max_new_tokens)
             text = self.tokenizer.decode(reply, skip_special_tokens=True)
+            steps = (min(len(reply), self.max_new_tokens - 1),)
         visual, newline, words = zip(*state.counts, strict=True)
-        return Answer(text, {"visual": visual, "newline": newline, "text": words}, state.mlp_rows, likelihoods)
+        return Answer(
+            text=text,
+            tokens_per_layer={"visual": visual, "newline": newline, "text": words},
+            mlp_rows=state.mlp_rows,
+            full_rows=state.full,
+            cache_rows=cached,
+            steps=steps,
+            likelihoods=likelihoods,
+        )
 
     # -- its parts, for training -----------------------------------------------------------------------------------
 

@@ -1,18 +1,53 @@
-"""Closed forms of the decoder's cost. 1 MAC = 2 FLOPs. No model is needed, only its shape."""
+"""Closed forms of what models cost. 1 MAC = 2 FLOPs. No model is needed, only its shape.
+
+Counted: matrix products and convolutions. Not counted: norms, activations, rotary embeddings, softmax, pooling, and
+looking words up. With `causal=False` attention counts the full rows × rows square, as `torch.utils.flop_counter` does;
+kernels that skip what lies ahead do half of it, which `causal=True` counts.
+"""
 
 from collections.abc import Sequence
 
-from kvtp.backbone.base import LLMShape
+from kvtp.backbone.base import LLMShape, VisionShape
 
 
-def llm_prefill(shape: LLMShape, attention_rows: Sequence[int], mlp_rows: Sequence[int]) -> float:
-    """FLOPs of a prefill in which so many rows enter each layer's attention and its MLP, and the LM head on one row.
-
-    Counted: the projections (with grouped keys and values), the gated MLP, attention over the full rows × rows square
-    (kernels that skip the causal half still count whole). Not counted: norms, rotary embeddings, softmax.
-    """
-    inner = shape.heads * shape.head_dim
-    projections = 2 * shape.width * (inner + shape.kv_heads * shape.head_dim)
-    macs = sum(n * projections + 2 * n * n * inner for n in attention_rows)
+def llm_prefill(shape: LLMShape, attention_rows: Sequence[int], mlp_rows: Sequence[int], causal: bool = False) -> float:
+    """FLOPs of a prefill in which so many rows enter each layer's attention and its MLP, and the LM head on one row."""
+    pairs = sum(n * (n + 1) / 2 if causal else n * n for n in attention_rows)
+    macs = sum(attention_rows) * _projections(shape) + 2 * pairs * _inner(shape)
     macs += sum(mlp_rows) * 3 * shape.width * shape.ffn
     return 2.0 * (macs + shape.width * shape.vocabulary)
+
+
+def llm_decode(shape: LLMShape, cache_rows: Sequence[int], steps: int) -> float:
+    """FLOPs of `steps` tokens run one after the other on a cache that holds so many rows in each layer at first."""
+    linear = shape.layers * (_projections(shape) + 3 * shape.width * shape.ffn) + shape.width * shape.vocabulary
+    seen = sum(steps * n + steps * (steps + 1) / 2 for n in cache_rows)
+    return 2.0 * (steps * linear + 2 * seen * _inner(shape))
+
+
+def vision(shape: VisionShape, frames: int, pooled: bool = False) -> float:
+    """FLOPs of tower and projector; `pooled`: and of the tower's pooling head, where a cue or predictor uses it.
+
+    A pooling head makes keys and values of all patches for one probe, then runs an MLP as wide as the layers' (SigLIP).
+    """
+    patch = shape.width * (4 * shape.width + 2 * shape.ffn + 2 * shape.patches)
+    macs = shape.patches * (shape.patch_values * shape.width + shape.layers * patch)
+    macs += shape.projected * sum(rows * columns for rows, columns in shape.projector)
+    if pooled:
+        macs += shape.patches * (2 * shape.width**2 + 2 * shape.width) + 2 * shape.width**2
+        macs += 2 * shape.width * shape.ffn
+    return 2.0 * frames * macs
+
+
+def cache_bytes(shape: LLMShape, cache_rows: Sequence[int], value_bytes: int) -> int:
+    """Keys and values that decoding starts with."""
+    return sum(cache_rows) * 2 * shape.kv_heads * shape.head_dim * value_bytes
+
+
+def _inner(shape: LLMShape) -> int:
+    return shape.heads * shape.head_dim
+
+
+def _projections(shape: LLMShape) -> int:
+    """MACs of one row's queries, keys, values and output."""
+    return 2 * shape.width * (_inner(shape) + shape.kv_heads * shape.head_dim)

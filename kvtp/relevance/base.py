@@ -16,3 +16,8 @@ class AbstractRelevance(ABC):
 
     @abstractmethod
     def __call__(self, frames: Frames, tokens: VisualTokens, question: Question) -> Float[Tensor, " T"]: ...
+
+    def flops(self, frames: Frames, question: Question) -> float:
+        """Of its networks, for one question about one video, closed form (1 MAC = 2 FLOPs); what the backbone has
+        computed anyway costs nothing here."""
+        return 0.0

@@ -14,3 +14,8 @@ class AbstractScout(ABC):
 
     @abstractmethod
     def __call__(self, frames: Frames, question: Question, tokens: VisualTokens) -> VisualTokens: ...
+
+    def flops(self, frames: Frames, question: Question) -> float:
+        """Of its networks, for one question about one video, closed form (1 MAC = 2 FLOPs); what the backbone has
+        computed anyway costs nothing here."""
+        return 0.0

@@ -1,0 +1,63 @@
+"""What one answer cost, from its sizes alone: nothing here is timed and no weight is needed."""
+
+from dataclasses import dataclass
+
+from kvtp.backbone.base import AbstractBackbone, LLMShape, VisionShape
+from kvtp.metric.flops import cache_bytes, llm_decode, llm_prefill, vision
+from kvtp.metric.macs import Macs, thop_macs
+from kvtp.types import Answer
+
+
+@dataclass(frozen=True)
+class MethodCost:
+    """FLOPs of choosing the tokens: networks that look at the video or read the question (`predictor`: relevance and
+    scout), and the matrix products of the selection itself."""
+
+    predictor: float = 0.0
+    selection: float = 0.0
+
+
+@dataclass(frozen=True)
+class Account:
+    """Of one backbone: it knows sizes, and holds no weights.
+
+    `flops` [FLOPs; 1 MAC = 2 FLOPs]:
+      `vision` tower and projector · `prefill` the LLM up to the first token · `decode` the tokens after it ·
+      `prefill_causal` without the half of attention that a causal kernel skips · `predictor`, `selection` as above ·
+      `thop` what THOP sees of vision and prefill, times 2
+      `full_prefill`, `full_prefill_causal`, `full_thop`: the same question with all tokens
+    `memory` [bytes]: `kv_cache` when decoding starts, `full_kv_cache` with all tokens.
+    """
+
+    shape: LLMShape
+    seeing: VisionShape
+    macs: Macs
+    value_bytes: int
+
+    @classmethod
+    def of(cls, backbone: AbstractBackbone) -> "Account":
+        return cls(backbone.shape, backbone.vision_shape, thop_macs(backbone), backbone.value_bytes)
+
+    def flops(self, answer: Answer, frames: int, method: MethodCost) -> dict[str, float]:
+        shape = self.shape
+        attention = [sum(kinds) for kinds in zip(*answer.tokens_per_layer.values(), strict=True)]
+        full = [answer.full_rows] * shape.layers
+        return {
+            "vision": vision(self.seeing, frames),
+            "predictor": method.predictor,
+            "selection": method.selection,
+            "prefill": llm_prefill(shape, attention, answer.mlp_rows),
+            "prefill_causal": llm_prefill(shape, attention, answer.mlp_rows, causal=True),
+            "decode": sum(llm_decode(shape, answer.cache_rows, steps) for steps in answer.steps),
+            "thop": 2 * self.macs.total(frames, attention, answer.mlp_rows),
+            "full_prefill": llm_prefill(shape, full, full),
+            "full_prefill_causal": llm_prefill(shape, full, full, causal=True),
+            "full_thop": 2 * self.macs.total(frames, full, full),
+        }
+
+    def memory(self, answer: Answer) -> dict[str, float]:
+        shape, size = self.shape, self.value_bytes
+        return {
+            "kv_cache": cache_bytes(shape, answer.cache_rows, size),
+            "full_kv_cache": cache_bytes(shape, [answer.full_rows] * shape.layers, size),
+        }
