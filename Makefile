@@ -25,15 +25,18 @@ lint: setup ## Style and types
 
 TRAIN := $(BIN)/python scripts/train.py
 TRAINED := outputs/train
+# up to now inputs were short, and long ones are unlike them
+LONG := data.retention=[0.1,1.0] data.size=4 module.lr=1e-3 trainer.max_steps=500
 
 tiny: setup ## Train checkpoints/ again: hours on a CPU; a stopped one goes on
 	$(TRAIN) module=siglip name=tiny_siglip
 	$(TRAIN) module=captioner name=tiny_captioner module.siglip=$(TRAINED)/tiny_siglip/model
 	$(TRAIN) module=answerer name=tiny_answerer module.backbone.checkpoint=$(TRAINED)/tiny_captioner/model
-	test -f $(TRAINED)/tiny_siglip/model/config.json && test -f $(TRAINED)/tiny_answerer/model/config.json
+	$(TRAIN) module=answerer name=tiny module.backbone.checkpoint=$(TRAINED)/tiny_answerer/model $(LONG)
+	test -f $(TRAINED)/tiny_siglip/model/config.json && test -f $(TRAINED)/tiny/model/config.json
 	rm -rf checkpoints/tiny_siglip checkpoints/tiny
 	cp -r $(TRAINED)/tiny_siglip/model checkpoints/tiny_siglip
-	cp -r $(TRAINED)/tiny_answerer/model checkpoints/tiny
+	cp -r $(TRAINED)/tiny/model checkpoints/tiny
 
 clean: ## Remove caches; .venv and outputs stay
 	rm -rf .pytest_cache .ruff_cache .mypy_cache

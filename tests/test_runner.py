@@ -368,8 +368,8 @@ def test_stopped_while_a_file_is_replaced(tmp_path: Path, monkeypatch: pytest.Mo
     world.run("tower_states")
     assert untimed(world.rows("tower_states")) == untimed(whole.rows("tower_states"))
     told, expected = world.told("tower_states"), whole.told("tower_states")
-    for summary in (told, expected):
-        summary["costs"] = {key: value for key, value in summary["costs"].items() if not key.startswith("latency/")}
+    for one in (told, expected):
+        one["costs"] = {key: value for key, value in one["costs"].items() if not key.startswith("latency/")}
     assert told == expected
     assert world.model.said == ["A", "B"]
 

@@ -23,8 +23,8 @@ from kvtp.types import Prompt, Question
 
 
 class Talk(NamedTuple):
-    """`about`: number of the film in its batch. `form`: captions, open_ended or lettered. `kind`: of question (`open_…`
-    without options), or `caption`."""
+    """`about`: number of the film in its batch. `form`: captions, open_ended, lettered or naming. `kind`: of question
+    (`open_…` without options), `caption` or `naming`."""
 
     about: int
     prompt: Prompt
@@ -47,8 +47,8 @@ class Conversations(NamedTuple):
 
 class ShapesConversations(AbstractData):
     """A batch = `size` films drawn at random. About each there are `captions` requests to list all that is seen,
-    `open_ended` random questions without options, to be answered in words, and `lettered` ones with options: what is
-    seen is learnt sooner than which letter stands for it.
+    `open_ended` random questions without options, to be answered in words, `lettered` ones with options, and `naming`
+    ones that ask which letter stands for an option: what is seen is learnt sooner than which letter stands for it.
 
     The decoder gets a random part of each film's tokens, so that a shorter input is nothing new to it, whichever way
     it became shorter: the batch's retention ratio is log-uniform in `retention`, and frames differ in their keep rates
@@ -71,6 +71,7 @@ class ShapesConversations(AbstractData):
         captions: int,
         open_ended: int,
         lettered: int,
+        naming: int,
         retention: Sequence[float],
         unevenness: float,
         held_out_retention: Sequence[float],
@@ -78,11 +79,11 @@ class ShapesConversations(AbstractData):
     ) -> None:
         super().__init__(benchmark, held_out_videos, seed)
         check_whole("data.size", size, 1)
-        self.forms = {"captions": captions, "open_ended": open_ended, "lettered": lettered}
+        self.forms = {"captions": captions, "open_ended": open_ended, "lettered": lettered, "naming": naming}
         for name, count in self.forms.items():
             check_whole(f"data.{name}", count, 0)
         if not any(self.forms.values()):
-            raise ValueError("data.captions, data.open_ended and data.lettered are 0: there is nothing to learn from")
+            raise ValueError(f"one of {', '.join(f'data.{form}' for form in self.forms)} must be above 0")
         check_range("data.unevenness", unevenness, 0)
         for ratio in (*retention, *held_out_retention):
             check_ratio(ratio)
@@ -127,6 +128,8 @@ class ShapesConversations(AbstractData):
             yield _in_words(about, _any_question(film, rng))
         for _ in range(self.forms["lettered"]):
             yield _by_letter(about, _any_question(film, rng))
+        for _ in range(self.forms["naming"]):
+            yield _naming(about, _any_question(film, rng), rng)
 
     def _seen(self, benchmark: Shapes, films: Sequence[Film]) -> Tensor:
         videos = [benchmark.path(film) for film in films]
@@ -157,6 +160,14 @@ def _in_words(about: int, asked: Question) -> Talk:
 
 def _by_letter(about: int, asked: Question) -> Talk:
     return Talk(about, letter_prompt(asked), str(asked.answer), "lettered", asked.groups["kind"])
+
+
+def _naming(about: int, asked: Question, rng: np.random.Generator) -> Talk:
+    """Which letter stands for one of the options: nothing has to be seen."""
+    options = asked.options or ()
+    letter, meant = list(zip(letters(options), options, strict=True))[rng.integers(len(options))]
+    text = f"Which option is {meant}?"
+    return Talk(about, letter_prompt(replace(asked, text=text)), letter, "naming", "naming")
 
 
 def _told(asked: Question) -> str:

@@ -31,7 +31,7 @@ def test_replies_are_true(talks) -> None:
             assert events in films
             continue
         reply = talk.reply
-        if talk.form == "lettered":
+        if talk.form in ("lettered", "naming"):
             assert reply in "ABCD"
             line = next(line for line in talk.prompt.text.splitlines() if line.startswith(f"{reply}. "))
             reply = line.removeprefix(f"{reply}. ")
@@ -39,11 +39,13 @@ def test_replies_are_true(talks) -> None:
             assert "A." not in talk.prompt.text
         assert reply == answer(talk.prompt.bare, events)
     kinds = {"colour", "shape", "place", "after", "last"}
-    assert told == {"caption"} | kinds | {f"open_{kind}" for kind in kinds}
+    assert told == {"caption", "naming"} | kinds | {f"open_{kind}" for kind in kinds}
 
 
 def answer(question: str, events: list[tuple[str, str, str]]) -> str:
     words = question.rstrip("?").split()
+    if question.startswith("Which option is"):
+        return " ".join(words[3:])
     if question.startswith("What colour"):
         return next(colour for colour, shape, _ in events if shape == words[-1])
     if question.startswith("What shape"):
@@ -78,14 +80,14 @@ def test_validation_asks_every_film_all_at_every_ratio(talks) -> None:
     assert [batch.retention for batch in batches] == [1.0, 1.0, 0.2, 0.2]
     for batch in batches:
         assert len({talk.kind for talk in batch.talks}) == len(batch.talks) == 11
-    only = talks(size=1, open_ended=0, lettered=0)
+    only = talks(size=1, open_ended=0, lettered=0, naming=0)
     assert [talk.kind for talk in only.held_out_batch(0).talks] == ["caption"]
 
 
 def test_talks_are_counted(talks) -> None:
-    batch = talks(size=3, captions=2, open_ended=0, lettered=4).batch(0)
+    batch = talks(size=3, captions=2, open_ended=0, lettered=4, naming=0).batch(0)
     assert Counter((talk.about, talk.form) for talk in batch.talks) == {
         (about, form): count for about in range(3) for form, count in (("captions", 2), ("lettered", 4))
     }
-    with pytest.raises(InstantiationException, match="nothing to learn from"):
-        talks(captions=0, open_ended=0, lettered=0)
+    with pytest.raises(InstantiationException, match="must be above 0"):
+        talks(captions=0, open_ended=0, lettered=0, naming=0)

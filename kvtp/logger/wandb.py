@@ -1,0 +1,140 @@
+"""Weights & Biases."""
+
+import logging
+import os
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import wandb
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from wandb.errors import CommError, UsageError
+
+from kvtp.errors import check_choice, check_range
+from kvtp.logger.base import AbstractLogger, Sample
+
+log = logging.getLogger(__name__)
+MODES = ("auto", "online", "offline")
+
+
+def harmless(method: Callable[..., None]) -> Callable[..., None]:
+    """Whatever goes wrong here, the run goes on without: its own files hold all."""
+
+    @wraps(method)
+    def tried(self: "Wandb", *args: Any, **kwargs: Any) -> None:
+        if self.broken:
+            return
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:
+            self.broken = True
+            log.warning(
+                "W&B fails and is left out from here on (%s: %s); the files in %s hold all, `kvtp` goes on",
+                *(type(error).__name__, error, self.folder),
+            )
+
+    return tried
+
+
+class Wandb(AbstractLogger):
+    """`mode`: `online`, `offline` (send later with `wandb sync`), or `auto`: online where an API key is known. Where the
+    server does not answer within `timeout` [s], offline. A run that is resumed is one W&B run.
+
+    All that W&B keeps lies in `folder`/wandb, unless its own environment variables say otherwise.
+    """
+
+    def __init__(
+        self,
+        project: str,
+        entity: str | None,
+        mode: str,
+        timeout: float,
+        folder: Path,
+        name: str,
+        group: str,
+        tags: Sequence[str],
+        config: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        check_choice("logger.mode", mode, MODES)
+        check_range("logger.timeout", timeout, 0)
+        self.project, self.entity, self.mode, self.timeout = project, entity, mode, timeout
+        self.folder, self.title, self.group, self.tags, self.config = Path(folder), name, group, list(tags), config
+        self.broken = False
+        self._run: Any = None
+
+    @property
+    def name(self) -> str:
+        return self.title
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    def run(self) -> Any:
+        """Begun at the first use."""
+        if self._run is None:
+            own = self.folder / "wandb"
+            own.mkdir(parents=True, exist_ok=True)
+            for kind in ("CACHE", "CONFIG", "DATA", "ARTIFACT"):  # else it writes to the home directory
+                os.environ.setdefault(f"WANDB_{kind}_DIR", str(own / kind.lower()))
+            mode = self.mode
+            if mode == "auto":
+                mode = "online" if os.environ.get("WANDB_API_KEY") or wandb.api.api_key else "offline"
+            try:
+                self._run = self._begin(mode)
+            except (CommError, UsageError) as error:
+                if mode == "offline":
+                    raise
+                log.warning("W&B cannot be reached (%s): offline, to be sent later with `wandb sync`", error)
+                self._run = self._begin("offline")
+        return self._run
+
+    def _begin(self, mode: str) -> Any:
+        return wandb.init(
+            project=self.project,
+            entity=self.entity,
+            dir=str(self.folder),
+            id=self.title.replace("+", "-").replace("=", "-"),
+            name=self.title,
+            group=self.group,
+            tags=self.tags,
+            config=dict(self.config),
+            mode=mode,
+            resume="allow",
+            reinit="create_new",  # several runs in one process
+            settings=wandb.Settings(init_timeout=self.timeout, silent=True, console="off", x_disable_stats=True),
+        )
+
+    @rank_zero_only
+    @harmless
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        self.run.config.update(dict(params) if isinstance(params, Mapping) else vars(params), allow_val_change=True)
+
+    @rank_zero_only
+    @harmless
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.run.log(dict(metrics), step=step)
+
+    @rank_zero_only
+    @harmless
+    def conclude(self, summary: Mapping[str, Any], samples: Sequence[Sample]) -> None:
+        if samples:
+            columns = ["question_id", "question", "options", "answer", "reply", "outcome", "tokens", "kept"]
+            table = wandb.Table(columns=columns)
+            for one in samples:
+                options = "\n".join(one.options or ())
+                told = (one.question_id, one.question, options, one.answer, one.reply, one.outcome, one.tokens)
+                table.add_data(*told, wandb.Image(str(one.picture)))
+            self.run.log({"samples": table})
+        self.run.summary.update(dict(summary))
+        self.run.finish()
+
+    @rank_zero_only
+    @harmless
+    def finalize(self, status: str) -> None:
+        if self._run is not None:
+            self._run.finish(exit_code=0 if status == "success" else 1)
