@@ -11,14 +11,11 @@ from kvtp.types import ERRORS, Prediction
 log = logging.getLogger(__name__)
 
 
-class Progress:
-    """Counts predictions. `every` [s] between lines where there is no terminal."""
+class Tally:
+    """Counts predictions."""
 
-    def __init__(self, total: int, every: float, shown: bool) -> None:
-        self.total, self.every, self.shown = total, every, shown
+    def __init__(self) -> None:
         self.done, self.labelled, self.errors, self.refused, self.score = 0, 0, 0, 0, 0.0
-        self.bar = tqdm(total=total, unit="question", disable=not (shown and sys.stderr.isatty()))
-        self.last = monotonic()
 
     def add(self, prediction: Prediction) -> None:
         self.done += 1
@@ -26,17 +23,35 @@ class Progress:
         self.score += prediction.score or 0.0
         self.errors += prediction.outcome in ERRORS
         self.refused += prediction.outcome == "refused"
+
+    @property
+    def accuracy(self) -> float | None:
+        """So far [%]; None where nothing has a label."""
+        return 100 * self.score / self.labelled if self.labelled else None
+
+
+class Progress:
+    """Shows how many questions are asked. `every` [s] between lines where there is no terminal."""
+
+    def __init__(self, total: int, every: float, shown: bool) -> None:
+        self.total, self.every, self.shown = total, every, shown
+        self.tally = Tally()
+        self.bar = tqdm(total=total, unit="question", disable=not (shown and sys.stderr.isatty()))
+        self.last = monotonic()
+
+    def add(self, prediction: Prediction) -> None:
+        self.tally.add(prediction)
         if not self.bar.disable:
             self.bar.set_postfix_str(self.state, refresh=False)
             self.bar.update()
         elif self.shown and monotonic() - self.last >= self.every:
             self.last = monotonic()
-            log.info("%d of %d questions, %s", self.done, self.total, self.state)
+            log.info("%d of %d questions, %s", self.tally.done, self.total, self.state)
 
     def close(self) -> None:
         self.bar.close()
 
     @property
     def state(self) -> str:
-        accuracy = f"{100 * self.score / self.labelled:.1f} %" if self.labelled else "–"
-        return f"accuracy {accuracy}, errors {self.errors}, refused {self.refused}"
+        accuracy = "–" if self.tally.accuracy is None else f"{self.tally.accuracy:.1f} %"
+        return f"accuracy {accuracy}, errors {self.tally.errors}, refused {self.tally.refused}"

@@ -6,13 +6,16 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kvtp.cell import Cell
+from kvtp.cell import Cell, make
 from kvtp.command import CommandError
+from kvtp.logger.base import AbstractLogger, Sample
 from kvtp.metric.account import Account
 from kvtp.metric.memory import peak, reset_peak
+from kvtp.progress import Tally
+from kvtp.report.kept import kept_mask, kept_picture
 from kvtp.session import session
 from kvtp.store import Appender, Store
-from kvtp.summary import summarise
+from kvtp.summary import flat, summarise
 from kvtp.types import ERRORS, Answer, Frames, Outcome, Prediction, Question, Verdict, VisualTokens
 
 
@@ -44,6 +47,8 @@ class Run:
         self.store = Store(cell.row.folder)
         self.questions = [self.benchmark[index] for index in range(len(self.benchmark))]
         self.pending: set[str] = set()
+        self.logger: AbstractLogger | None = None  # of rank 0, from `mirror` on
+        self.tally = Tally()
         self.file: Appender  # from `write_as` on
         self.account: Account  # likewise
         self.begun = False
@@ -62,6 +67,18 @@ class Run:
         weights = self.pipeline.backbone.identity
         self.store.describe(self.row.config, self.row.overrides, self.questions, weights=weights, **marks)
         return ids.keys() - {id for id, row in self.store.read().items() if row.outcome not in ERRORS}
+
+    def mirror(self) -> None:
+        """Tell a logger, too, if one is configured. Rank 0 only; the accuracy so far is that of its own share."""
+        if self.row.config["logger"]:
+            chosen = self.row.choices
+            self.logger = make("logger", self.row.config["logger"])(
+                folder=self.store.folder,
+                name=self.row.run_id,
+                group=f"{chosen['backbone']} {chosen['benchmark']}",
+                tags=[self.row.name, f"retention {self.row.retention_ratio or 1:g}"],
+                config={**self.row.config, "choices": dict(chosen)},
+            )
 
     def write_as(self, rank: int, processes: int, account: Account, stack: ExitStack) -> None:
         self.rank, self.processes, self.account = rank, processes, account
@@ -109,11 +126,34 @@ class Run:
             self.store.begin(self.rank, session(self.row, self.rank, self.processes))
             self.begun = True
         self.file.append(asdict(prediction))
+        if self.logger is not None:
+            self.tally.add(prediction)
+            so_far = {"accuracy": self.tally.accuracy, "answered": self.tally.done, "errors": self.tally.errors}
+            told = {f"running/{name}": value for name, value in so_far.items() if value is not None}
+            self.logger.log_metrics(told, self.tally.done)
         return prediction
+
+    def show(self, question: Question, frames: Frames, tokens: VisualTokens, done: Answered) -> None:
+        """Keep a picture of what was kept."""
+        picture = kept_picture(frames, kept_mask(tokens, done.answer.kept))
+        self.store.sample(
+            Sample(
+                question_id=question.id,
+                question=question.text,
+                options=question.options,
+                answer=question.answer,
+                reply=done.answer.text,
+                outcome=done.verdict.outcome,
+                tokens=len(done.answer.kept),
+            ),
+            picture,
+        )
 
     def close(self, error_threshold: float) -> dict[str, Any]:
         """Merge all ranks' predictions and write the summary, which is returned. Rank 0 only."""
         predictions = self.store.merge([question.id for question in self.questions])
         summary = summarise(self.row, self.benchmark, predictions, error_threshold, self.store.sessions())
         self.store.summary(summary)
+        if self.logger is not None:
+            self.logger.conclude(flat(summary), self.store.samples())
         return summary

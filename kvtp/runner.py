@@ -29,15 +29,17 @@ NAMED = 5  # failing questions in the closing message; summary.json has all
 class Runner:
     """`error_threshold`: share of load, model and judge errors above which a run is not valid. `attempts` per video
     and per question before its error stands (a later run tries again). `accelerator`: what torchrun's processes are
-    connected for. `log_every` [s] between lines of progress where there is no terminal.
+    connected for. `log_every` [s] between lines of progress where there is no terminal. `samples`: the first so many
+    questions of a run get a picture of what was kept.
     """
 
-    def __init__(self, error_threshold: float, attempts: int, accelerator: str, log_every: float) -> None:
+    def __init__(self, error_threshold: float, attempts: int, accelerator: str, log_every: float, samples: int) -> None:
         check_range("runner.error_threshold", error_threshold, 0, 1)
         check_whole("runner.attempts", attempts, 1)
         check_choice("runner.accelerator", accelerator, ("auto", "cpu", "cuda"))
         check_range("runner.log_every", log_every, 0)
-        self.error_threshold, self.attempts = error_threshold, attempts
+        check_whole("runner.samples", samples, 0)
+        self.error_threshold, self.attempts, self.samples = error_threshold, attempts, samples
         self.accelerator, self.log_every = accelerator, log_every
 
     def __call__(self, cells: list[Cell], wait: bool = False) -> None:
@@ -83,6 +85,9 @@ class Runner:
             "process %d of %d makes %d of %d answers",
             *(ranks.rank + 1, ranks.world, total, sum(len(run.questions) for run in runs)),
         )
+        if ranks.rank == 0:
+            for run in runs:
+                run.mirror()
         progress = Progress(total, self.log_every, shown=ranks.rank == 0)
         with ExitStack() as stack, torch.inference_mode():
             stack.callback(progress.close)
@@ -120,6 +125,8 @@ class Runner:
                     continue
                 work = partial(run.answer, question, *seen)
                 done, answering = self._try(work, run.pipeline.clock, question.id)
+                if not isinstance(done, Failure) and question in run.questions[: self.samples]:
+                    run.show(question, *seen, done)
                 progress.add(run.record(question, done, seen[0].reader, {**times, **answering}))
 
     def _try(

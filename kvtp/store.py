@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,9 +17,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
+from PIL import Image
 
 from kvtp.command import CommandError
 from kvtp.errors import check_choice
+from kvtp.logger.base import Sample
 from kvtp.types import ERRORS, OUTCOMES, Prediction, Question
 
 log = logging.getLogger(__name__)
@@ -122,6 +125,22 @@ class Store:
         if not (self.folder / "summary.json").exists():
             return None
         return [_prediction(line, f"{path}:{number}") for number, line in enumerate(_whole_lines(path), 1)]
+
+    def sample(self, told: Sample, picture: Image.Image) -> None:
+        """Keep the picture and the words of one question under samples/."""
+        folder = self.folder / "samples"
+        folder.mkdir(exist_ok=True)
+        name = re.sub(r"[^\w.-]", "_", told.question_id)
+        picture.save(folder / f"{name}.png")
+        write_whole(folder / f"{name}.json", json.dumps(asdict(told)) + "\n")
+
+    def samples(self) -> list[tuple[Sample, Path]]:
+        found = []
+        for path in sorted((self.folder / "samples").glob("*.json")):
+            fields = json.loads(path.read_text())
+            options = fields.pop("options")
+            found.append((Sample(**fields, options=options and tuple(options)), path.with_suffix(".png")))
+        return found
 
     def summary(self, told: Mapping[str, Any]) -> None:
         write_whole(self.folder / "summary.json", json.dumps(told, indent=2) + "\n")

@@ -6,6 +6,7 @@ from typing import Any
 from kvtp.benchmark.base import AbstractBenchmark
 from kvtp.config import Row
 from kvtp.metric.costs import costs
+from kvtp.metric.statistics import interval
 from kvtp.types import ERRORS, Prediction
 
 FAILURES = ERRORS | {"refused"}
@@ -33,11 +34,42 @@ def summarise(
         "refused": len(failures) - errors,
         "error_threshold": error_threshold,
         **benchmark.summarise(predictions),
+        "interval": _interval(predictions),
         "tokens": visual_tokens(predictions),
         "costs": costs(predictions),
         "failures": [{"question_id": one.question_id, "outcome": one.outcome, "message": one.text} for one in failures],
         "versions": [one for place, one in enumerate(versions) if one not in versions[:place]],
     }
+
+
+def _interval(predictions: Sequence[Prediction]) -> tuple[float, float] | None:
+    """95 % of the accuracy [%], videos resampled; None where it cannot be told."""
+    labelled = [row for row in predictions if row.answer is not None]
+    if len({row.cluster for row in labelled}) < 2 or all(row.outcome == "refused" for row in labelled):
+        return None
+    return interval(labelled)
+
+
+def flat(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What loggers are told of a finished run: names and numbers, costs and tokens among them; `outcome/…` counts,
+    `accuracy/<group>/<value>` [%]."""
+    low, high = summary["interval"] or (None, None)
+    tokens = summary["tokens"] or {}
+    groups = {
+        f"accuracy/{group}/{value}": told["accuracy"]
+        for group, values in summary.get("groups", {}).items()
+        for value, told in values.items()
+    }
+    numbers = {
+        **{key: summary[key] for key in ("accuracy", "questions", "errors", "refused", "valid", "retention_ratio")},
+        "accuracy_low": low,
+        "accuracy_high": high,
+        **summary["costs"],
+        **{f"tokens/{key}": tokens.get(key) for key in ("mean_over_layers", "at_decode")},
+        **{f"outcome/{outcome}": count for outcome, count in summary.get("outcomes", {}).items()},
+        **groups,
+    }
+    return {key: value for key, value in numbers.items() if value is not None}
 
 
 def visual_tokens(predictions: Sequence[Prediction]) -> dict[str, Any] | None:

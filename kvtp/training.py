@@ -61,7 +61,7 @@ def train(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
     module, data = make("module", config["module"]), make("data", config["data"])
     callbacks = {name: make(f"callbacks.{name}", told) for name, told in config["callbacks"].items()}
     timer, journal = Timer(), Journal(folder, config["log_every"], config["trainer"]["max_steps"])
-    trainer = _trainer(config, settings, journal, [*callbacks.values(), timer], folder)
+    trainer = _trainer(config, settings, module, journal, [*callbacks.values(), timer], folder)
     _check(module, data, trainer)
     if trainer.is_global_zero:
         per_step = trainer.world_size * trainer.accumulate_grad_batches
@@ -87,12 +87,20 @@ def _quieten() -> None:
 
 
 def _trainer(
-    config: Mapping[str, Any], settings: Mapping[str, Any], journal: Journal, callbacks: list[Any], folder: Path
+    config: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    module: AbstractModule,
+    journal: Journal,
+    callbacks: list[Any],
+    folder: Path,
 ) -> Trainer:
     terminal = sys.stderr.isatty()
-    mirror = make("logger", config["logger"]) if config["logger"] else None
-    if mirror is not None:
-        mirror.log_hyperparams(dict(settings))
+    mirror = None
+    if config["logger"]:
+        group = f"training {type(module).__name__.lower()}"
+        mirror = make("logger", config["logger"])(
+            folder=folder, name=config["name"], group=group, tags=[], config=settings
+        )
     return make("trainer", config["trainer"])(
         logger=[journal, mirror] if mirror else [journal],
         callbacks=[*callbacks, TQDMProgressBar()] if terminal else callbacks,

@@ -3,17 +3,13 @@
 import hydra
 from omegaconf import DictConfig
 
-from kvtp.command import CommandError, check_command_line, one_line_errors, sweeping
+from kvtp.command import check_command_line, one_line_errors, sweeping
 from kvtp.config import compose_rows
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="eval")
 def main(cfg: DictConfig) -> None:
     with one_line_errors():
-        if cfg.logger:
-            raise CommandError(
-                "logger must be none for an evaluation, its files are all there is; trainings have others"
-            )
         rows = compose_rows(cfg)
         from kvtp.cell import assemble, make  # imports torch, which a misspelt command need not wait for
 

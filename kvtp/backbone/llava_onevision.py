@@ -276,6 +276,7 @@ class LlavaOnevision(AbstractBackbone):
             mlp_rows=state.mlp_rows,
             full_rows=state.full,
             cache_rows=cached,
+            kept=state.tokens.original,
             steps=steps,
             likelihoods=likelihoods,
         )

@@ -119,6 +119,8 @@ class ShapesConversations(AbstractData):
         talks = [_listing(0, film)] if self.forms["captions"] else []
         talks += [_in_words(0, question) for question in asked if self.forms["open_ended"]]
         talks += [_by_letter(0, question) for question in asked if self.forms["lettered"]]
+        rng = self.random(place)
+        talks += [_naming(0, question, rng) for question in asked if self.forms["naming"]]
         return Conversations(self._seen(self.val, [film]), tuple(talks), self.held_out_retention[nth], 0.0, place)
 
     def _talks(self, about: int, film: Film, rng: np.random.Generator) -> Iterator[Talk]:

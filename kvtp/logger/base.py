@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import Logger
 
 @dataclass(frozen=True)
 class Sample:
-    """One question of a run as a person would look at it; `picture`: a file."""
+    """One question of a run as a person would look at it."""
 
     question_id: str
     question: str
@@ -20,13 +20,12 @@ class Sample:
     reply: str
     outcome: str
     tokens: int  # visual tokens kept
-    picture: Path
 
 
 class AbstractLogger(Logger):
     """One run or training. Trainings use it as Lightning's loggers; evaluations call `log_metrics` after every question
-    (`accuracy` so far in percent, questions `answered`, `errors`) and `conclude` once."""
+    (`running/accuracy` [%], `running/answered`, `running/errors`) and `conclude` once."""
 
     @abstractmethod
-    def conclude(self, summary: Mapping[str, Any], samples: Sequence[Sample]) -> None:
-        """The run is over. `summary`: flat; what it holds is told in `kvtp.logger.told`."""
+    def conclude(self, summary: Mapping[str, Any], samples: Sequence[tuple[Sample, Path]]) -> None:
+        """The run is over. `summary`: as `kvtp.summary.flat` makes it; `samples` with the files of their pictures."""

@@ -16,7 +16,7 @@ class Csv(CSVLogger, AbstractLogger):
     def __init__(self, folder: Path, name: str, group: str, tags: Sequence[str], config: Mapping[str, Any]) -> None:
         super().__init__(save_dir=str(folder), name="", version="csv", flush_logs_every_n_steps=1)
 
-    def conclude(self, summary: Mapping[str, Any], samples: Sequence[Sample]) -> None:
+    def conclude(self, summary: Mapping[str, Any], samples: Sequence[tuple[Sample, Path]]) -> None:
         numbers = {key: value for key, value in summary.items() if isinstance(value, int | float)}
         self.log_metrics(numbers)
         self.finalize("success")

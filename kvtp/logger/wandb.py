@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -39,8 +40,9 @@ def harmless(method: Callable[..., None]) -> Callable[..., None]:
 
 
 class Wandb(AbstractLogger):
-    """`mode`: `online`, `offline` (send later with `wandb sync`), or `auto`: online where an API key is known. Where the
-    server does not answer within `timeout` [s], offline. A run that is resumed is one W&B run.
+    """`mode`: `online`, `offline` (send later with `wandb sync`), or `auto`: as WANDB_MODE says, else online where an
+    API key is known. Where the server does not answer within `timeout` [s] it is offline. A run that is resumed is one
+    W&B run.
 
     All that W&B keeps lies in `folder`/wandb, unless its own environment variables say otherwise.
     """
@@ -81,24 +83,24 @@ class Wandb(AbstractLogger):
             own.mkdir(parents=True, exist_ok=True)
             for kind in ("CACHE", "CONFIG", "DATA", "ARTIFACT"):  # else it writes to the home directory
                 os.environ.setdefault(f"WANDB_{kind}_DIR", str(own / kind.lower()))
-            mode = self.mode
-            if mode == "auto":
-                mode = "online" if os.environ.get("WANDB_API_KEY") or wandb.api.api_key else "offline"
             try:
-                self._run = self._begin(mode)
+                self._run = self._begin(self._mode(), self.title)
             except (CommError, UsageError) as error:
-                if mode == "offline":
-                    raise
                 log.warning("W&B cannot be reached (%s): offline, to be sent later with `wandb sync`", error)
-                self._run = self._begin("offline")
+                self._run = self._begin("offline", f"{self.title}-offline")  # the name is taken by what failed
         return self._run
 
-    def _begin(self, mode: str) -> Any:
+    def _mode(self) -> str:
+        if self.mode != "auto":
+            return self.mode
+        return os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
+
+    def _begin(self, mode: str, name: str) -> Any:
         return wandb.init(
             project=self.project,
             entity=self.entity,
             dir=str(self.folder),
-            id=self.title.replace("+", "-").replace("=", "-"),
+            id=re.sub(r"[^\w.-]", "-", name),
             name=self.title,
             group=self.group,
             tags=self.tags,
@@ -121,14 +123,14 @@ class Wandb(AbstractLogger):
 
     @rank_zero_only
     @harmless
-    def conclude(self, summary: Mapping[str, Any], samples: Sequence[Sample]) -> None:
+    def conclude(self, summary: Mapping[str, Any], samples: Sequence[tuple[Sample, Path]]) -> None:
         if samples:
             columns = ["question_id", "question", "options", "answer", "reply", "outcome", "tokens", "kept"]
             table = wandb.Table(columns=columns)
-            for one in samples:
+            for one, picture in samples:
                 options = "\n".join(one.options or ())
                 told = (one.question_id, one.question, options, one.answer, one.reply, one.outcome, one.tokens)
-                table.add_data(*told, wandb.Image(str(one.picture)))
+                table.add_data(*told, wandb.Image(str(picture)))
             self.run.log({"samples": table})
         self.run.summary.update(dict(summary))
         self.run.finish()

@@ -79,7 +79,13 @@ def test_validation_asks_every_film_all_at_every_ratio(talks) -> None:
     batches = [conversations.held_out_batch(number) for number in range(conversations.held_out)]
     assert [batch.retention for batch in batches] == [1.0, 1.0, 0.2, 0.2]
     for batch in batches:
-        assert len({talk.kind for talk in batch.talks}) == len(batch.talks) == 11
+        assert len({talk.kind for talk in batch.talks}) == 12
+        assert Counter(talk.form for talk in batch.talks) == {
+            "captions": 1,
+            "open_ended": 5,
+            "lettered": 5,
+            "naming": 5,
+        }
     only = talks(size=1, open_ended=0, lettered=0, naming=0)
     assert [talk.kind for talk in only.held_out_batch(0).talks] == ["caption"]
 

@@ -1,0 +1,69 @@
+"""Accuracy against cost, and per kind of question, as pictures for a page."""
+
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+MARKERS = "osD^vP*Xhd"
+
+
+def pareto(lines: Sequence[Mapping[str, Any]]) -> Figure:
+    """Accuracy with its 95 % interval over the share of the unpruned FLOPs, one mark per run; a line joins the runs of
+    a method. The staircase joins those that none beats in both. Runs without an accuracy are left out."""
+    shown = [line for line in lines if line["accuracy"] is not None]
+    figure = Figure(figsize=(8, 4.8), layout="constrained")
+    panel = figure.subplots()
+    names = list(dict.fromkeys(line["name"] for line in shown))
+    for place, name in enumerate(names):
+        mine = sorted((line for line in shown if line["name"] == name), key=lambda line: line["flops"])
+        x, y = [line["flops"] for line in mine], [line["accuracy"] for line in mine]
+        reach = [[line["accuracy"] - line["low"] for line in mine], [line["high"] - line["accuracy"] for line in mine]]
+        marker = MARKERS[place % len(MARKERS)]
+        panel.errorbar(x, y, yerr=reach, marker=marker, linewidth=1, capsize=2, markersize=6, label=name)
+    best = front([(line["flops"], line["accuracy"]) for line in shown])
+    if len(best) > 1:
+        panel.step(*zip(*best, strict=True), where="post", color="black", linestyle=":", linewidth=1, zorder=0)
+    panel.set(xlabel="FLOPs of vision and prefill, share of the unpruned", ylabel="accuracy [%]")
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The (cost, accuracy) pairs that no other pair beats in one and equals or beats in the other, by cost."""
+    best: list[tuple[float, float]] = []
+    for cost, reached in sorted(set(points), key=lambda point: (point[0], -point[1])):
+        if not best or reached > best[-1][1]:
+            best.append((cost, reached))
+    return best
+
+
+def heat(lines: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> Figure:
+    """Accuracy [%] of every run (row) on every kind of question; `columns`: title by key of a line."""
+    table = np.array(
+        [[np.nan if line.get(key) is None else line[key] for key in columns] for line in lines], dtype=float
+    )
+    figure = Figure(figsize=(2.6 + 0.9 * len(columns), 0.8 + 0.26 * len(lines)), layout="constrained")
+    panel = figure.subplots()
+    panel.imshow(table, cmap="viridis", vmin=0, vmax=100, aspect="auto")
+    panel.set_xticks(range(len(columns)), list(columns.values()), fontsize=8)
+    panel.set_yticks(range(len(lines)), [f"{line['name']} {_kept(line)}" for line in lines], fontsize=8)
+    panel.xaxis.tick_top()
+    for (row, column), value in np.ndenumerate(table):
+        said = "–" if np.isnan(value) else f"{value:.0f}"
+        panel.text(column, row, said, ha="center", va="center", fontsize=8, color="white" if value < 60 else "black")
+    return figure
+
+
+def svg(figure: Figure) -> str:
+    """To be put into a page."""
+    page = StringIO()
+    figure.savefig(page, format="svg", metadata={"Date": None})
+    return page.getvalue()[page.getvalue().index("<svg") :]
+
+
+def _kept(line: Mapping[str, Any]) -> str:
+    return "" if line["retention_ratio"] is None else f"{line['retention_ratio']:g}"

@@ -1,0 +1,96 @@
+"""report.html: one file that holds all it shows."""
+
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from kvtp.benchmark._letters import letters
+from kvtp.config import Row
+from kvtp.logger.base import Sample
+from kvtp.metric.costs import costs
+from kvtp.report.comparison import KIND
+from kvtp.report.figures import heat, pareto, svg
+from kvtp.types import OUTCOMES, Prediction
+
+COLUMNS = {  # of the table of costs: digits
+    "flops/analytic_ratio": 3,
+    "flops/analytic_ratio_with_method": 3,
+    "flops/analytic_causal_ratio": 3,
+    "flops/thop_ratio": 3,
+    "latency/prune_ms": 1,
+    "latency/prefill_ms": 1,
+    "latency/decode_ms": 1,
+    "memory/kv_cache_mib": 2,
+}
+RATIO = "flops/analytic_ratio"
+
+
+def page(
+    title: str,
+    runs: Sequence[tuple[Row, Sequence[Prediction], Sequence[tuple[Sample, Path]]]],
+    accuracies: Sequence[Mapping[str, Any]],
+    pairs: Sequence[Mapping[str, Any]],
+) -> str:
+    """`accuracies`, `pairs`: as `kvtp.report.comparison` makes them of the same runs, in their order."""
+    told = []
+    for (row, predictions, _), line in zip(runs, accuracies, strict=True):
+        spent = costs(predictions)
+        outcomes = Counter(one.outcome for one in predictions)
+        told.append({**line, "kept": kept(row), "costs": spent, "flops": spent.get(RATIO), "outcomes": outcomes})
+    names = {row.run_id: f"{row.name} {kept(row)}" for row, _, _ in runs}
+    kinds = {key: key.removeprefix(KIND) for line in accuracies for key in line if key.startswith(KIND)}
+    reached = [line for line in told if line["flops"] is not None]
+    return (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            title=title,
+            runs=told,
+            columns=list(COLUMNS.items()),
+            pareto=svg(pareto(reached)) if reached else "",
+            heat=svg(heat(told, kinds)) if kinds else "",
+            pairs=[
+                {**pair, "first_name": names[pair["first"]], "second_name": names[pair["second"]]} for pair in pairs
+            ],
+            outcomes=[outcome for outcome in OUTCOMES if any(line["outcomes"][outcome] for line in told)],
+            samples=_samples(runs),
+        )
+    )
+
+
+def kept(row: Row) -> str:
+    """The nominal retention ratio, in words."""
+    return "all" if row.retention_ratio is None else f"{row.retention_ratio:g}"
+
+
+def _samples(runs: Sequence[tuple[Row, Sequence[Prediction], Sequence[tuple[Sample, Path]]]]) -> list[dict[str, Any]]:
+    """By question, then by run."""
+    found: dict[str, dict[str, Any]] = {}
+    for row, _, samples in runs:
+        for one, picture in samples:
+            options = one.options or ()
+            question = found.setdefault(
+                one.question_id,
+                {
+                    "text": one.question,
+                    "options": [
+                        f"{letter}. {option}" for letter, option in zip(letters(options), options, strict=True)
+                    ],
+                    "answer": one.answer,
+                    "runs": [],
+                },
+            )
+            data = b64encode(picture.read_bytes()).decode()
+            shown = {"name": row.name, "kept": kept(row), "picture": data}
+            question["runs"].append({**shown, "reply": one.reply, "outcome": one.outcome, "tokens": one.tokens})
+    return list(found.values())
+
+
+def _environment() -> Environment:
+    environment = Environment(loader=PackageLoader("kvtp.report", "."), autoescape=True, undefined=StrictUndefined)
+    environment.filters["number"] = lambda value, digits: "–" if value is None else f"{value:.{digits}f}"
+    return environment

@@ -1,0 +1,55 @@
+"""Pictures hold what they are told."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvtp.report.figures import front, heat, pareto, svg
+
+KEYS = ("name", "retention_ratio", "flops", "accuracy", "low", "high", "kind/a")
+LINES = [
+    dict(zip(KEYS, values, strict=True))
+    for values in (
+        ("none", None, 1.0, 90.0, 85.0, 94.0, 80.0),
+        ("tome", 0.2, 0.4, 70.0, 60.0, 78.0, None),
+        ("tome", 0.1, 0.3, 50.0, 41.0, 58.0, 50.0),
+        ("pool", 0.1, 0.3, None, None, None, 1.0),
+    )
+]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12))
+def test_front_is_what_no_other_beats(points) -> None:
+    """By its definition: no other point costs at most as much, reaches at least as much, and differs."""
+    expected = {
+        (cost, reached)
+        for cost, reached in points
+        if not any(x <= cost and y >= reached and (x, y) != (cost, reached) for x, y in points)
+    }
+    found = front(points)
+    assert set(found) == expected
+    assert found == sorted(found)
+
+
+def test_pareto_draws_a_curve_per_method_with_intervals() -> None:
+    (panel,) = pareto(LINES).axes
+    drawn = {container.get_label(): container for container in panel.containers}
+    assert set(drawn) == {"none", "tome"}
+    curve, _, (bars,) = drawn["tome"].lines
+    assert curve.get_xydata().tolist() == [[0.3, 50.0], [0.4, 70.0]]
+    assert [[end[1] for end in bar] for bar in bars.get_segments()] == [
+        pytest.approx([41, 58]),
+        pytest.approx([60, 78]),
+    ]
+
+
+def test_heat_says_every_number() -> None:
+    panel = heat(LINES, {"kind/a": "a"}).axes[0]
+    assert [text.get_text() for text in panel.texts] == ["80", "–", "50", "1"]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["none ", "tome 0.2", "tome 0.1", "pool 0.1"]
+
+
+def test_svg_stands_alone() -> None:
+    drawn = svg(pareto(LINES))
+    assert drawn.startswith("<svg")
+    assert drawn.rstrip().endswith("</svg>")
