@@ -1,6 +1,6 @@
 # `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint tiny clean
+.PHONY: help setup demo test lint tiny clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -16,6 +16,10 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[sweep,dev]'
 	@touch $@
+
+demo: setup ## Ten runs of eight methods on 200 questions, and a report: minutes on a CPU
+	$(BIN)/python scripts/eval.py experiment=demo
+	$(BIN)/python scripts/report.py experiment=demo
 
 test: setup ## Run the tests on the CPU
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -57,14 +57,17 @@ class Row:
         return None if self.choices["pruner"] == UNPRUNED else _retention(self.config)
 
 
-def compose_rows(cfg: DictConfig) -> list[Row]:
+def compose_rows(cfg: DictConfig, own: str | None = None, always: Sequence[str] = ()) -> list[Row]:
     """The runs that a command line asks for, each with the folder that a command of its own would have.
+
+    `own`: a section that the script has beside those of conf/eval.yaml; `always`: overrides of every row.
 
     `methods` × `retention_ratios`, or `rows`, whose keys are overrides; one run where none of them is given. What the
     command line sets holds for every row. Runs that come to the same folder are one.
     """
     hydra = HydraConfig.get()
-    given = list(hydra.overrides.task)
+    given = [line.input_line for line in _parse(hydra.overrides.task) if line.key_or_group.partition(".")[0] != own]
+    given = list(_by_key([*always, *given]).values())
     entries = _entries(cfg, given)
     if entries is None:
         return [_row(cfg, hydra.runtime.choices, Path(hydra.runtime.output_dir), given)]
@@ -108,7 +111,7 @@ def _entries(cfg: DictConfig, given: Sequence[str]) -> list[dict[str, Any]] | No
 
 def _merge(given: Sequence[str], entry: Mapping[str, Any]) -> list[str]:
     """A row's overrides, and the command line's, which win."""
-    mine = {override.key_or_group: override.input_line for override in _parse(given)}
+    mine = _by_key(given)
     own = [_override(key, value) for key, value in entry.items() if key not in mine]
     return [*own, *(line for key, line in mine.items() if key not in SEVERAL), *(f"{key}=null" for key in SEVERAL)]
 
@@ -146,6 +149,11 @@ def _override(key: str, value: Any) -> str:
         value = "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'" if re.search(r"[^\w./+-]", value) else value
         return f"{key}={value}"
     return f"{key}={json.dumps(value, separators=(',', ':'))}"
+
+
+def _by_key(overrides: Sequence[str]) -> dict[str, str]:
+    """Of each key or group what is said of it last."""
+    return {override.key_or_group: override.input_line for override in _parse(overrides)}
 
 
 def _parse(overrides: Sequence[str]) -> list[Any]:

@@ -58,7 +58,12 @@ class VisionShape:
 
 
 class AbstractBackbone(ABC):
-    """Constructed from its configuration alone; weights load at the first use, so that refusals come before."""
+    """Constructed from its configuration alone; weights load at the first use, so that refusals come before.
+
+    `newline`: where the host puts newlines among the visual tokens (`kvtp.backbone._state.NEWLINES`).
+    """
+
+    newline: str
 
     @property
     @abstractmethod
@@ -86,6 +91,10 @@ class AbstractBackbone(ABC):
     @abstractmethod
     def identity(self) -> str:
         """Changes when the weights do: predictions of different weights must not be mixed."""
+
+    @abstractmethod
+    def blank(self, frames: int) -> VisualTokens:
+        """The places of so many frames' tokens at layer 0, features of width 0."""
 
     @abstractmethod
     def load(self) -> None:

@@ -302,6 +302,15 @@ class LlavaOnevision(AbstractBackbone):
         projected = self.model.model.multi_modal_projector(seen)
         return (projected * weight[cell][..., None].to(projected.dtype)).sum(-2)
 
+    def blank(self, frames: int) -> VisualTokens:
+        places = self.places(frames)
+        return VisualTokens(
+            **places,
+            features=torch.empty(len(places["frame"]), 0, dtype=self.dtype, device=self.device),
+            timestamps=torch.zeros(frames, dtype=torch.float64),
+            depth=self.shape.layers,
+        )
+
     def places(self, frames: int) -> dict[str, Any]:
         """Where the tokens of so many frames stand: fields of `VisualTokens`."""
         vision = self.config.vision_config

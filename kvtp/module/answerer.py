@@ -18,7 +18,7 @@ from kvtp.backbone.llava_onevision import LlavaOnevision
 from kvtp.data._states import half
 from kvtp.data.conversations import Conversations
 from kvtp.module.base import AbstractModule, freeze
-from kvtp.types import Selection, VisualTokens
+from kvtp.types import Selection
 
 PROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
 
@@ -110,16 +110,12 @@ class Answerer(AbstractModule):
         backbone, device = self.backbone, self.device
         states = batch.seen if batch.seen.is_floating_point() else self._look(batch.seen)
         frames = states.shape[1]
-        places = backbone.places(frames)
+        every = backbone.blank(frames)
         generator = torch.Generator().manual_seed(batch.seed)
         parts = [
-            random_part(frames, len(places["frame"]) // frames, batch.retention, batch.unevenness, generator)
-            for _ in states
+            random_part(frames, len(every) // frames, batch.retention, batch.unevenness, generator) for _ in states
         ]
         features = backbone.project_some(states, torch.stack(parts).to(device))
-        every = VisualTokens(
-            **places, features=features.new_empty(len(places["frame"]), 0), timestamps=torch.zeros(frames).double()
-        )
         begin = self.model.get_input_embeddings()(torch.tensor(before, device=device))
         newline = self.model.model.image_newline
         return [

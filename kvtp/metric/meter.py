@@ -1,0 +1,119 @@
+"""What methods cost, from shapes alone."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from kvtp.benchmark.base import AbstractBenchmark
+from kvtp.cell import make
+from kvtp.config import Row
+from kvtp.errors import Refused
+from kvtp.frames.base import AbstractFrames
+from kvtp.metric.account import Account
+from kvtp.metric.costs import costs
+from kvtp.metric.dry import Chance, DryBackbone
+from kvtp.pipeline import Pipeline
+from kvtp.types import Answer, Frames, Prediction, Prompt, Question, Verdict, VideoRef, VisualTokens
+
+QUESTION = Question("meter", "none", "")
+
+
+class Nothing(AbstractBenchmark):
+    """Asks nothing."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def __getitem__(self, index: int) -> Question:
+        raise IndexError(index)
+
+    def prompt(self, question: Question, frames: Frames) -> Prompt:
+        return Prompt("", "", (0, 0), "none")
+
+    def parse(self, reply: str, question: Question) -> Verdict:
+        return Verdict("unlabelled", None)
+
+    def summarise(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
+        return {}
+
+
+class Unseen(AbstractFrames):
+    """Looks at nothing."""
+
+    def __call__(self, video: str | VideoRef) -> Frames:
+        raise LookupError(f"no video is read here, {video!r} neither")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method at a retention ratio on so many frames. `costs`: as `kvtp.metric.costs` names them, plus
+    `tokens/mean_over_layers`; None where the method is `refused`, for the reason told."""
+
+    name: str
+    retention_ratio: float | None
+    frames: int
+    costs: dict[str, float] | None
+    refused: str = ""
+
+
+def meter(rows: Sequence[Row], frames: Sequence[int], text: int, reply: int) -> list[Line]:
+    """By frames, then by row. No weights are read."""
+    known: dict[str, tuple[DryBackbone, Account]] = {}
+    lines = [(row, *_line_of(row, text, reply, known)) for row in rows]
+    told = []
+    for count in frames:
+        pixels = torch.zeros(count, 1, 1, 3, dtype=torch.uint8)
+        seen = Frames(pixels, torch.arange(count).double(), torch.arange(count), float(count), "none")
+        for dry, _ in known.values():
+            mine = [pipeline for _, pipeline, _ in lines if pipeline.backbone is dry]
+            tokens = dry.encode(seen, frozenset[str]().union(*(pipeline.cues for pipeline in mine)))
+            told += [
+                _measure(row, pipeline, account, seen, tokens) for row, pipeline, account in lines if pipeline in mine
+            ]
+    return told
+
+
+def _line_of(
+    row: Row, text: int, reply: int, known: dict[str, tuple[DryBackbone, Account]]
+) -> tuple[Pipeline, Account]:
+    """Of several rows with one backbone it is one object."""
+    key = json.dumps(row.config["backbone"], sort_keys=True)
+    if key not in known:
+        real = make("backbone", {**row.config["backbone"], "device": "cpu"})
+        known[key] = DryBackbone(real, text, reply), Account.of(real)
+    dry, account = known[key]
+    stages = {stage: make(stage, row.config[stage]) for stage in ("scout", "relevance", "budget", "pruner")}
+    stages["relevance"] = Chance(stages["relevance"])
+    return Pipeline(benchmark=Nothing(), frames=Unseen(), backbone=dry, **stages), account
+
+
+def _measure(row: Row, pipeline: Pipeline, account: Account, frames: Frames, tokens: VisualTokens) -> Line:
+    try:
+        answer, spent = pipeline.answer(QUESTION, frames, tokens)
+    except Refused as error:
+        return Line(row.name, row.retention_ratio, len(frames), None, str(error))
+    asked = Prediction(
+        question_id=QUESTION.id,
+        method=row.name,
+        outcome="unlabelled",
+        score=None,
+        text="",
+        choice=None,
+        answer=None,
+        groups={},
+        cluster="",
+        tokens_per_layer=answer.tokens_per_layer,
+        timings_ms={},
+        flops=account.flops(answer, len(frames), spent),
+        memory=account.memory(answer),
+    )
+    told = {key: value for key, value in costs([asked]).items() if not key.startswith("latency/")}
+    return Line(row.name, row.retention_ratio, len(frames), {"tokens/mean_over_layers": _mean(answer), **told})
+
+
+def _mean(answer: Answer) -> float:
+    visual = answer.tokens_per_layer["visual"]
+    return sum(visual) / len(visual)

@@ -1,0 +1,44 @@
+"""What methods cost on a backbone, from shapes alone: `python scripts/meter.py --help`."""
+
+import logging
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from kvtp.command import CommandError, check_command_line, one_line_errors
+from kvtp.config import compose_rows
+from kvtp.errors import check_whole
+
+log = logging.getLogger("kvtp.meter")
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="meter")
+def main(cfg: DictConfig) -> None:
+    with one_line_errors():
+        frames = OmegaConf.to_container(cfg.meter.frames)
+        try:
+            if not isinstance(frames, list) or not frames:
+                raise ValueError(f"meter.frames must be a list of whole numbers, got {cfg.meter.frames!r}")
+            for count in frames:
+                check_whole("meter.frames", count, 1)
+            check_whole("meter.text", cfg.meter.text, 1)
+            check_whole("meter.reply", cfg.meter.reply, 0)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        rows = compose_rows(cfg, own="meter", always=["benchmark=shapes"])  # any: none is asked
+        from kvtp.metric.meter import meter
+        from kvtp.report.comparison import write
+        from kvtp.report.costs import bars, shown, table
+
+        lines = meter(rows, frames, cfg.meter.text, cfg.meter.reply)
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        write(table(lines), folder / "costs.csv")
+        bars(lines).savefig(folder / "costs.png", dpi=130)
+        log.info("%s\n%s", folder, shown(lines))
+
+
+if __name__ == "__main__":
+    check_command_line("meter")
+    main()

@@ -1,0 +1,80 @@
+"""Sizes told without weights against those of answers that were given."""
+
+import pytest
+import torch
+from toys import component
+
+from kvtp.metric.account import Account, MethodCost
+from kvtp.metric.dry import Chance, DryBackbone
+from kvtp.metric.meter import Line, Nothing, Unseen
+from kvtp.pipeline import Pipeline
+from kvtp.report.costs import bars, shown, table
+from kvtp.types import Frames, Prompt, Question
+
+QUESTION = Question("q", "toy.mp4", "What?")
+PROMPT = Prompt("What colour is it?", "What colour is it?", (0, 18), "none")
+
+
+class Asked(Nothing):
+    def prompt(self, question: Question, frames: Frames) -> Prompt:
+        return PROMPT
+
+
+def films(count: int) -> Frames:
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (count, 32, 32, 3), generator=generator, dtype=torch.uint8)
+    return Frames(pixels, torch.arange(count).double(), torch.arange(count), float(count), "toy")
+
+
+@pytest.mark.parametrize("pruner", ["none", "random", "pool", "frame_drop", "text_only", "tome", "prumerge"])
+@pytest.mark.parametrize("newline", ["one_token", "frame", "none"])
+def test_sizes_are_those_of_a_real_answer(tiny, pruner: str, newline: str) -> None:
+    real = tiny(newline=newline)
+    before, after = real.around(PROMPT)
+    budget = component("budget", "full" if pruner == "none" else "uniform")
+    stages = {
+        "scout": component("scout", "none"),
+        "budget": component("budget", "zero") if pruner == "text_only" else budget,
+        "pruner": component("pruner", pruner),
+    }
+    frames, even = films(6), component("relevance", "uniform")
+    line = Pipeline(benchmark=Asked(), frames=Unseen(), backbone=real, relevance=even, **stages)
+    answer, spent = line.answer(QUESTION, frames, real.encode(frames, line.cues))
+    dry = DryBackbone(real, len(before) + len(after), answer.steps[0])
+    idle = Pipeline(benchmark=Asked(), frames=Unseen(), backbone=dry, relevance=Chance(even), **stages)
+    told, cost = idle.answer(QUESTION, frames, dry.encode(frames, idle.cues))
+    assert told.tokens_per_layer == answer.tokens_per_layer
+    assert (told.mlp_rows, told.full_rows, told.cache_rows) == (answer.mlp_rows, answer.full_rows, answer.cache_rows)
+    account = Account.of(real)
+    assert account.flops(told, 6, MethodCost()) == account.flops(answer, 6, MethodCost())
+    assert cost == spent
+
+
+def test_no_weights_are_read(tiny) -> None:
+    real = tiny()
+    dry = DryBackbone(real, 20, 3)
+    dry.encode(films(4), frozenset({"received_attention", "tower_keys", "frame_feature"}))
+    Account.of(real)
+    assert "model" not in vars(real)
+
+
+LINES = [
+    Line("none", None, 8, {"tokens/mean_over_layers": 512.0, **dict.fromkeys(("flops/analytic_ratio",), 1.0)}),
+    Line("tome", 0.2, 8, None, "retention_ratio must be in [0.5, 1], got 0.2"),
+]
+
+
+def test_table_tells_what_is_refused() -> None:
+    rows = table(LINES)
+    assert [row["refused"] for row in rows] == ["", "retention_ratio must be in [0.5, 1], got 0.2"]
+    said = shown(LINES)
+    assert "512.0" in said
+    assert "tome 0.2, 8 frames: retention_ratio must be in [0.5, 1], got 0.2" in said
+
+
+def test_bars_add_up() -> None:
+    parts = ("vision", "method", "prefill", "decode")
+    costs = {f"flops/{part}_tflops": float(nth) for nth, part in enumerate(parts, 1)}
+    (panel,) = bars([Line("tome", 0.2, 8, costs), LINES[1]]).axes
+    assert [bar.get_width() for bar in panel.patches] == [1, 2, 3, 4]
+    assert [bar.get_x() for bar in panel.patches] == [0, 1, 3, 6]
