@@ -95,7 +95,7 @@ class Wandb(AbstractLogger):
             return self.mode
         return os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
 
-    def _begin(self, mode: str, name: str) -> Any:
+    def _begin(self, mode: Any, name: str) -> Any:
         return wandb.init(
             project=self.project,
             entity=self.entity,
@@ -125,7 +125,16 @@ class Wandb(AbstractLogger):
     @harmless
     def conclude(self, summary: Mapping[str, Any], samples: Sequence[tuple[Sample, Path]]) -> None:
         if samples:
-            columns = ["question_id", "question", "options", "answer", "reply", "outcome", "tokens", "kept"]
+            columns: list[str | int] = [
+                "question_id",
+                "question",
+                "options",
+                "answer",
+                "reply",
+                "outcome",
+                "tokens",
+                "kept",
+            ]
             table = wandb.Table(columns=columns)
             for one, picture in samples:
                 options = "\n".join(one.options or ())
