@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[sweep,dev]'
 	@touch $@
 
-demo: setup ## Ten runs of eight methods on 200 questions, and a report: minutes on a CPU
+demo: setup ## Ten runs of seven methods on 200 questions, and a report: minutes on a CPU
 	$(BIN)/python scripts/eval.py experiment=demo
 	$(BIN)/python scripts/report.py experiment=demo
 

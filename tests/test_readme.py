@@ -50,6 +50,7 @@ SMALLER = {
     "eval.py": ("benchmark.videos=4", "frames.count=8"),
     "report.py": ("benchmark.videos=4", "frames.count=8"),
     "shapes.py": ("frames.count=4",),
+    "meter.py": ("meter.frames=[4]",),
     "probe.py": ("benchmark.videos=4", "frames.count=8", "films=8"),
     "train.py": (
         "data.benchmark.videos=4",
@@ -70,15 +71,20 @@ def test_shapes_commands(project_root: Path, tmp_path: Path) -> None:
         program, script, *words = shlex.split(line)
         assert program == "python"
         shell = Shell(project_root, tmp_path, script.removeprefix("scripts/"))
+        if script.endswith("meter.py"):
+            words = [word.replace("=shapes/", f"={project_root}/shapes/") for word in words]
         status, said = shell.run(*words, f"paths.data={tmp_path}/data", *SMALLER[shell.script])
         assert status == 0, f"{line}\n{said}"
     runs = shell.predictions()
-    assert len(runs) == 1 + 29  # the first line's budget takes each frame's floor
+    assert len(runs) == 1 + 29 + 2 - 1  # the first line's budget takes each frame's floor; `none` is asked once
     for rows in runs.values():
         assert [row["groups"]["kind"] for row in rows] == ["colour", "shape", "place", "after", "last"] * 4
     compared = tmp_path / "compare" / "shapes_pruners"
     assert len((compared / "accuracies.csv").read_text().splitlines()) == 1 + 29
     assert len((compared / "pairs.csv").read_text().splitlines()) == 1 + 3 * 36 + 28
+    assert "data:image/png;base64," in (compared / "report.html").read_text()
+    assert len(list(tmp_path.glob("meter/*/costs.png"))) == 2
+    assert len(list(tmp_path.glob("*/*/wandb/offline-run-*/*.wandb"))) == 2
     assert (tmp_path / "shapes" / "test.png").read_bytes().startswith(b"\x89PNG")
     assert set(json.loads((tmp_path / "probe" / "probe.json").read_text())) == {
         *("colour", "shape", "place", "pictures", "backbone", "videos", "films")
@@ -87,7 +93,7 @@ def test_shapes_commands(project_root: Path, tmp_path: Path) -> None:
     assert "llava_onevision" in trained.read_text()
 
 
-@pytest.mark.parametrize("what", ["help", "setup", "test", "lint", "tiny", "clean"])
+@pytest.mark.parametrize("what", ["help", "setup", "demo", "test", "lint", "tiny", "clean"])
 def test_make_targets_exist(project_root: Path, what: str) -> None:
     text = (project_root / "Makefile").read_text()
     assert re.search(rf"^{what}:.*## \S", text, re.MULTILINE)
