@@ -69,8 +69,12 @@ class Run:
         return ids.keys() - {id for id, row in self.store.read().items() if row.outcome not in ERRORS}
 
     def mirror(self) -> None:
-        """Tell a logger, too, if one is configured. Rank 0 only; the accuracy so far is that of its own share."""
+        """Tell a logger, too, if one is configured. Rank 0 only; the accuracy so far is that of its own share, and of
+        what earlier sessions answered."""
         if self.row.config["logger"]:
+            for known in self.store.read().values():
+                if known.outcome not in ERRORS:
+                    self.tally.add(known)
             chosen = self.row.choices
             self.logger = make("logger", self.row.config["logger"])(
                 folder=self.store.folder,

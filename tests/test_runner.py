@@ -1,5 +1,6 @@
 """The runner on toy stages: what is asked how often, what becomes of failures, what a second run does."""
 
+import csv
 import json
 import time
 from collections.abc import Sequence
@@ -112,6 +113,9 @@ class Model(AbstractBackbone):
     def identity(self) -> str:
         return self.weights
 
+    def blank(self, frames: int) -> VisualTokens:
+        raise AssertionError("only the meter asks for blank tokens")
+
     def load(self) -> None:
         self.loads += 1
 
@@ -149,6 +153,7 @@ class Model(AbstractBackbone):
             mlp_rows=(9, 6),
             full_rows=9,
             cache_rows=(9, 7),
+            kept=torch.tensor([0, 3]),
             steps=(2,),
             likelihoods={"A": -1.5, "B": -0.5} if state != "A" else None,
         )
@@ -182,9 +187,17 @@ class World:
 
     def __init__(self, root: Path, *asked: tuple[str, str]) -> None:
         self.root, self.benchmark, self.frames, self.model = root, Benchmark(*asked), Files(), Model()
+        self.logger: dict[str, Any] = {}
 
-    def run(self, *names: str, budget: AbstractBudget | None = None, threshold: float = 1.0, attempts: int = 2) -> None:
-        Runner(threshold, attempts, "auto", 30)(self.cells(*names, budget=budget or Whole()))
+    def run(
+        self,
+        *names: str,
+        budget: AbstractBudget | None = None,
+        threshold: float = 1.0,
+        attempts: int = 2,
+        samples: int = 0,
+    ) -> None:
+        Runner(threshold, attempts, "auto", 30, samples)(self.cells(*names, budget=budget or Whole()))
 
     def cells(self, *names: str, budget: AbstractBudget) -> list[Cell]:
         choices = {"method": "toy", "backbone": "toy", "benchmark": "toy", "pruner": "toy"}
@@ -195,6 +208,7 @@ class World:
             "backbone": {"device": "cpu"},
             "budget": {"retention_ratio": 0.4},
             "pruner": {},
+            "logger": self.logger,
         }
         return [
             Cell(
@@ -292,7 +306,7 @@ def test_the_times_of_failed_attempts_are_nobodys(tmp_path: Path) -> None:
 def test_other_frames_are_other_frames(tmp_path: Path) -> None:
     """Runs whose stages differ share nothing."""
     one, two = World(tmp_path / "one", ("film", "A")), World(tmp_path / "two", ("film", "A"))
-    Runner(1.0, 1, "auto", 30)(one.cells("tower_states", budget=Whole()) + two.cells("tower_states", budget=Whole()))
+    Runner(1.0, 1, "auto", 30, 0)(one.cells("tower_states", budget=Whole()) + two.cells("tower_states", budget=Whole()))
     assert one.frames.read == two.frames.read == ["film"]
     assert one.rows("tower_states")[0]["outcome"] == two.rows("tower_states")[0]["outcome"] == "wrong"
 
@@ -414,7 +428,7 @@ def test_folders_are_locked_in_one_order(tmp_path: Path, caplog: pytest.LogCaptu
     holder.lock(wait=False)
     cells = world.cells("tower_states", "probe_attention", budget=Whole())
     with ThreadPoolExecutor(1) as pool:
-        runs = pool.submit(Runner(1.0, 1, "auto", 30), cells, True)
+        runs = pool.submit(Runner(1.0, 1, "auto", 30, 0), cells, True)
         while "waiting for the run that writes" not in caplog.text:
             assert not runs.done(), runs.result()
         try:
@@ -438,8 +452,10 @@ def test_bad_settings_are_refused() -> None:
         {"attempts": 0},
         {"accelerator": "tpu"},
         {"log_every": -1},
+        {"samples": -1},
     ):
-        settings = {"error_threshold": 0.05, "attempts": 2, "accelerator": "auto", "log_every": 30} | bad
+        usual = {"error_threshold": 0.05, "attempts": 2, "accelerator": "auto", "log_every": 30, "samples": 0}
+        settings = usual | bad
         with pytest.raises(ValueError, match=f"runner.{next(iter(bad))} must be"):
             Runner(**settings)
 
@@ -450,3 +466,38 @@ def contents(root: Path) -> dict[Path, str]:
 
 def untimed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "timings_ms"} for row in rows]
+
+
+def test_the_first_questions_get_pictures(tmp_path: Path) -> None:
+    """Of those answered; a file name holds nothing but letters, digits, dots and dashes."""
+    world = World(tmp_path, ("film", "A"), ("film", "fails"), ("film/2", "B"), ("film", "B"))
+    world.run("tower_states", samples=3)
+    folder = tmp_path / "tower_states" / "samples"
+    told = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    assert len(told) == 2
+    assert all((folder / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in told)
+    assert [(one["reply"], one["outcome"], one["tokens"]) for one in told.values()] == [
+        ("A", "wrong", 2),
+        ("B", "correct", 2),
+    ]
+    world.run("probe_attention")
+    assert not (tmp_path / "probe_attention" / "samples").exists()
+
+
+def test_a_logger_is_told_what_the_files_say(tmp_path: Path) -> None:
+    """Accuracy so far after every question, then the summary; a run that was stopped goes on counting."""
+    world = World(tmp_path, ("film", "B"), ("film", "A"), ("film", "stops"), ("broken", "B"))
+    world.logger = {"_target_": "kvtp.logger.csv.Csv", "_partial_": True}
+    with pytest.raises(KeyboardInterrupt):
+        world.run("tower_states")
+    world.run("tower_states")
+    with (tmp_path / "tower_states" / "metrics.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    running = [float(line["running/accuracy"]) for line in lines if line.get("running/accuracy")]
+    scores = [row["score"] or 0.0 for row in world.rows("tower_states")]
+    assert len(running) == 4
+    assert running[-1] == pytest.approx(100 * sum(scores) / len(scores))
+    summary = world.told("tower_states")
+    assert float(lines[-1]["accuracy"]) == pytest.approx(summary["accuracy"])
+    assert float(lines[-1]["outcome/load_error"]) == 1
+    assert float(lines[-1]["flops/thop_ratio"]) == pytest.approx(summary["costs"]["flops/thop_ratio"])

@@ -1,22 +1,64 @@
 """A CSV file, for spreadsheets."""
 
+import csv
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers.csv_logs import CSVLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from kvtp.logger.base import AbstractLogger, Sample
 
 
-class Csv(CSVLogger, AbstractLogger):
-    """`folder`/csv/metrics.csv: one line per step of a training, or per question of a run with the accuracy so far; the
-    last line of a run holds its summary."""
+class Csv(AbstractLogger):
+    """`folder`/metrics.csv: one line per step of a training, or per question of a run with the accuracy so far; the
+    last line of a run holds its summary. What is resumed goes on with the same file. (Lightning's own CSVLogger would
+    start it afresh.)"""
 
     def __init__(self, folder: Path, name: str, group: str, tags: Sequence[str], config: Mapping[str, Any]) -> None:
-        super().__init__(save_dir=str(folder), name="", version="csv", flush_logs_every_n_steps=1)
+        super().__init__()
+        self.path, self.title = Path(folder) / "metrics.csv", name
+        self.columns: list[str] = []
 
+    @property
+    def name(self) -> str:
+        return self.title
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """The folder holds them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        row = {"step": "" if step is None else step, **{key: float(value) for key, value in metrics.items()}}
+        if not row.keys() <= set(self.columns):  # rare: a new kind of line
+            before, known = self._read()
+            self.columns = list(dict.fromkeys([*known, *row]))
+            self._write(before)
+        with self.path.open("a", newline="") as page:
+            csv.DictWriter(page, self.columns).writerow(row)
+
+    @rank_zero_only
     def conclude(self, summary: Mapping[str, Any], samples: Sequence[tuple[Sample, Path]]) -> None:
-        numbers = {key: value for key, value in summary.items() if isinstance(value, int | float)}
-        self.log_metrics(numbers)
-        self.finalize("success")
+        self.log_metrics({key: value for key, value in summary.items() if isinstance(value, int | float)})
+
+    def _read(self) -> tuple[list[dict[str, str]], list[str]]:
+        """Lines and columns so far."""
+        if not self.path.exists():
+            return [], []
+        with self.path.open(newline="") as page:
+            table = csv.DictReader(page)
+            return list(table), list(table.fieldnames or ())
+
+    def _write(self, rows: Sequence[Mapping[str, str]]) -> None:
+        new = self.path.with_suffix(".new")
+        with new.open("w", newline="") as page:
+            table = csv.DictWriter(page, self.columns)
+            table.writeheader()
+            table.writerows(rows)
+        new.replace(self.path)

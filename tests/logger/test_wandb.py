@@ -1,6 +1,5 @@
 """What W&B was told, read back from its own file."""
 
-import json
 import os
 import stat
 from pathlib import Path
@@ -105,15 +104,3 @@ def test_without_an_answer_from_the_server_it_is_offline(
     mirror.conclude({"accuracy": 3.0}, [])
     assert "cannot be reached" in caplog.text
     assert read(bare)["summary"]["accuracy"] == 3.0
-
-
-def test_csv(tmp_path: Path) -> None:
-    from kvtp.logger.csv import Csv
-
-    mirror = Csv(tmp_path, "run", "group", [], CONFIG)
-    mirror.log_metrics({"running/accuracy": 50.0}, 1)
-    mirror.conclude(SUMMARY, [])
-    header, *lines = (tmp_path / "csv" / "metrics.csv").read_text().splitlines()
-    rows = [dict(zip(header.split(","), line.split(","), strict=True)) for line in lines]
-    assert rows[0]["running/accuracy"] == "50.0"
-    assert json.loads(rows[-1]["accuracy"]) == 61.5
