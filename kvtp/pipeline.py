@@ -34,7 +34,7 @@ class Pipeline:
     budget: AbstractBudget
     pruner: AbstractPruner
     clock: Stopwatch = field(default_factory=Stopwatch)
-    selecting: dict[tuple[int, int], float] = field(default_factory=dict)  # FLOPs by layer and length of the sequence
+    selecting: dict[tuple[int, int], float] = field(default_factory=dict)  # FLOPs by layer and visual tokens alive
 
     def __post_init__(self) -> None:
         for attribute in ("cache", "tower"):
@@ -92,8 +92,8 @@ class Pipeline:
         for layer in self.layers(budget):
             with self.clock("prefill"):
                 state = self.backbone.prefill(state, layer, self.pruner.site)
-            key = (layer, len(state))
-            with self.clock("prune"), self.counting(key):
+            key = (layer, len(state.visual_at))
+            with self.counting(key) if key not in self.selecting else self.clock("prune"):
                 state = self.cut(state, budget)
             selection += self.selecting[key]
         with self.clock("prefill"):
@@ -126,10 +126,8 @@ class Pipeline:
 
     @contextmanager
     def counting(self, key: tuple[int, int]) -> Iterator[None]:
-        """Count the selection's FLOPs, once per layer and length: the counter takes time."""
-        if key in self.selecting:
-            yield
-            return
+        """Count the selection's FLOPs, once per layer and number of tokens, budgets being alike in what they cost. The
+        counter takes time: the question that is counted has no time of pruning."""
         with FlopCounterMode(display=False) as counter:
             yield
         self.selecting[key] = float(counter.get_total_flops())

@@ -26,8 +26,8 @@ class Tally:
 
     @property
     def accuracy(self) -> float | None:
-        """So far [%]; None where nothing has a label."""
-        return 100 * self.score / self.labelled if self.labelled else None
+        """So far [%]; None where nothing has a label, or all is refused, as in `kvtp.benchmark._summary`."""
+        return 100 * self.score / self.labelled if self.labelled and self.refused < self.done else None
 
 
 class Progress:

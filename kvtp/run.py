@@ -8,8 +8,9 @@ from typing import Any
 
 from kvtp.cell import Cell, make
 from kvtp.command import CommandError
+from kvtp.config import OF_METHOD
 from kvtp.logger.base import AbstractLogger, Sample
-from kvtp.metric.account import Account
+from kvtp.metric.account import ACCOUNTING, Account
 from kvtp.metric.memory import peak, reset_peak
 from kvtp.progress import Tally
 from kvtp.report.kept import kept_mask, kept_picture
@@ -63,7 +64,11 @@ class Run:
         ids = Counter(question.id for question in self.questions)
         if twice := [id for id, times in ids.items() if times > 1]:
             raise CommandError(f"{self.row.choices['benchmark']}: two questions have the same id {twice[0]!r}")
-        marks = {"parser": self.benchmark.parser, "videos": self.benchmark.videos_identity}
+        marks = {
+            "parser": self.benchmark.parser,
+            "videos": self.benchmark.videos_identity,
+            "accounting": str(ACCOUNTING),
+        }
         weights = self.pipeline.backbone.identity
         self.store.describe(self.row.config, self.row.overrides, self.questions, weights=weights, **marks)
         return ids.keys() - {id for id, row in self.store.read().items() if row.outcome not in ERRORS}
@@ -71,7 +76,7 @@ class Run:
     def mirror(self) -> None:
         """Tell a logger, too, if one is configured. Rank 0 only; the accuracy so far is that of its own share, and of
         what earlier sessions answered."""
-        if self.row.config["logger"]:
+        if self.row.config["logger"] and self.pending:
             for known in self.store.read().values():
                 if known.outcome not in ERRORS:
                     self.tally.add(known)
@@ -80,7 +85,8 @@ class Run:
                 folder=self.store.folder,
                 name=self.row.run_id,
                 group=f"{chosen['backbone']} {chosen['benchmark']}",
-                tags=[self.row.name, f"retention {self.row.retention_ratio or 1:g}"],
+                tags=[f"{group} {chosen[group]}" for group in ("method", *OF_METHOD)]
+                + [f"retention {'all' if self.row.retention_ratio is None else self.row.retention_ratio}"],
                 config={**self.row.config, "choices": dict(chosen)},
             )
 
@@ -90,10 +96,10 @@ class Run:
         stack.callback(self.file.close)
 
     def answer(self, question: Question, frames: Frames, tokens: VisualTokens) -> Answered:
-        reset_peak()
+        reset_peak(tokens.features.device)
         answer, cost = self.pipeline.answer(question, frames, tokens)
-        memory = {**self.account.memory(answer), **peak()}
-        flops = self.account.flops(answer, tokens.frames, cost)
+        memory = {**self.account.memory(answer), **peak(tokens.features.device)}
+        flops = self.account.flops(answer, tokens.frames, cost, self.pipeline.cues)
         return Answered(answer, self.benchmark.parse(answer.text, question), flops, memory)
 
     def record(
@@ -134,11 +140,11 @@ class Run:
             self.tally.add(prediction)
             so_far = {"accuracy": self.tally.accuracy, "answered": self.tally.done, "errors": self.tally.errors}
             told = {f"running/{name}": value for name, value in so_far.items() if value is not None}
-            self.logger.log_metrics(told, self.tally.done)
+            self.logger.log_metrics(told)
         return prediction
 
-    def show(self, question: Question, frames: Frames, tokens: VisualTokens, done: Answered) -> None:
-        """Keep a picture of what was kept."""
+    def show(self, place: int, question: Question, frames: Frames, tokens: VisualTokens, done: Answered) -> None:
+        """Keep a picture of what was kept for the benchmark's question number `place`."""
         picture = kept_picture(frames, kept_mask(tokens, done.answer.kept))
         self.store.sample(
             Sample(
@@ -151,6 +157,7 @@ class Run:
                 tokens=len(done.answer.kept),
             ),
             picture,
+            place,
         )
 
     def close(self, error_threshold: float) -> dict[str, Any]:
@@ -158,6 +165,10 @@ class Run:
         predictions = self.store.merge([question.id for question in self.questions])
         summary = summarise(self.row, self.benchmark, predictions, error_threshold, self.store.sessions())
         self.store.summary(summary)
+        return summary
+
+    def conclude(self, summary: Mapping[str, Any]) -> None:
+        """Tell the logger how it ended. Rank 0 only."""
         if self.logger is not None:
             self.logger.conclude(flat(summary), self.store.samples())
-        return summary
+            self.logger.close()

@@ -17,9 +17,9 @@ from kvtp.metric.account import Account
 from kvtp.metric.latency import Stopwatch
 from kvtp.progress import Progress
 from kvtp.ranks import Ranks
-from kvtp.run import Failure, Run
+from kvtp.run import Answered, Failure, Run
 from kvtp.summary import table
-from kvtp.types import ERRORS, Outcome, Question
+from kvtp.types import ERRORS, Frames, Outcome, Question, VisualTokens
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -62,6 +62,8 @@ class Runner:
             if ranks.rank > 0:
                 return
             summaries = [run.close(self.error_threshold) for run in runs]
+            for run, told in zip(runs, summaries, strict=True):
+                run.conclude(told)
         log.info("done\n%s", table(summaries))
         for told in summaries:
             if told["refused"]:
@@ -94,9 +96,9 @@ class Runner:
             for group, videos in shares:
                 if videos:
                     group[0].pipeline.backbone.load()  # here, that no question's time holds it
-                account = Account.of(group[0].pipeline.backbone)
-                for run in group:
-                    run.write_as(ranks.rank, ranks.world, account, stack)
+                    account = Account.of(group[0].pipeline.backbone)
+                    for run in group:
+                        run.write_as(ranks.rank, ranks.world, account, stack)
                 ahead = group[0].pipeline.frames.ahead
                 for place in range(len(videos)):
                     self._ask_about_video(group, videos[place : place + 1 + ahead], progress)
@@ -125,9 +127,19 @@ class Runner:
                     continue
                 work = partial(run.answer, question, *seen)
                 done, answering = self._try(work, run.pipeline.clock, question.id)
-                if not isinstance(done, Failure) and question in run.questions[: self.samples]:
-                    run.show(question, *seen, done)
                 progress.add(run.record(question, done, seen[0].reader, {**times, **answering}))
+                if not isinstance(done, Failure):
+                    self._show(run, question, *seen, done)
+
+    def _show(self, run: Run, question: Question, frames: Frames, tokens: VisualTokens, done: Answered) -> None:
+        """A picture is no reason to lose answers."""
+        place = next((nth for nth, one in enumerate(run.questions[: self.samples]) if one.id == question.id), None)
+        if place is None:
+            return
+        try:
+            run.show(place, question, frames, tokens, done)
+        except Exception as error:
+            log.warning("no picture of %s: %s: %s", question.id, type(error).__name__, error)
 
     def _try(
         self, work: Callable[[], Result], clock: Stopwatch, what: str

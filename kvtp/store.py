@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -59,9 +58,10 @@ class Store:
         weights: str,
         parser: str,
         videos: str,
+        accounting: str,
     ) -> None:
         """Write `.hydra/` before the first prediction. CommandError if those here are of other questions, weights,
-        videos or another parser.
+        videos, or of another parser or accounting.
 
         `weights`: the backbone's identity. `parser`, `videos`: the benchmark's.
         """
@@ -72,6 +72,7 @@ class Store:
             "weights": (weights, "other weights: another checkpoint, or this one was trained further"),
             "parser": (parser, "another parser: replies are read differently now"),
             "videos": (videos, "other videos: they were made anew"),
+            "accounting": (accounting, "another accounting: costs are told differently now"),
         }
         if any(path.stat().st_size for path in self.folder.glob("predictions.*.jsonl")):
             for what, (mark, cause) in marks.items():
@@ -126,13 +127,12 @@ class Store:
             return None
         return [_prediction(line, f"{path}:{number}") for number, line in enumerate(_whole_lines(path), 1)]
 
-    def sample(self, told: Sample, picture: Image.Image) -> None:
-        """Keep the picture and the words of one question under samples/."""
+    def sample(self, told: Sample, picture: Image.Image, place: int) -> None:
+        """Keep the picture and the words of question number `place` under samples/."""
         folder = self.folder / "samples"
         folder.mkdir(exist_ok=True)
-        name = re.sub(r"[^\w.-]", "_", told.question_id)
-        picture.save(folder / f"{name}.png")
-        write_whole(folder / f"{name}.json", json.dumps(asdict(told)) + "\n")
+        picture.save(folder / f"{place:04d}.png")
+        write_whole(folder / f"{place:04d}.json", json.dumps(asdict(told)) + "\n")
 
     def samples(self) -> list[tuple[Sample, Path]]:
         found = []

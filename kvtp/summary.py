@@ -34,20 +34,12 @@ def summarise(
         "refused": len(failures) - errors,
         "error_threshold": error_threshold,
         **benchmark.summarise(predictions),
-        "interval": _interval(predictions),
+        "interval": interval(predictions),
         "tokens": visual_tokens(predictions),
         "costs": costs(predictions),
         "failures": [{"question_id": one.question_id, "outcome": one.outcome, "message": one.text} for one in failures],
         "versions": [one for place, one in enumerate(versions) if one not in versions[:place]],
     }
-
-
-def _interval(predictions: Sequence[Prediction]) -> tuple[float, float] | None:
-    """95 % of the accuracy [%], videos resampled; None where it cannot be told."""
-    labelled = [row for row in predictions if row.answer is not None]
-    if len({row.cluster for row in labelled}) < 2 or all(row.outcome == "refused" for row in labelled):
-        return None
-    return interval(labelled)
 
 
 def flat(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from kvtp.checkpoints import Checkpoints
 from kvtp.command import CommandError
 from kvtp.data.base import AbstractData
 from kvtp.journal import Journal
+from kvtp.logger.base import AbstractLogger
 from kvtp.module.base import RECORDS, AbstractModule
 from kvtp.report.curves import curves
 from kvtp.session import gpu, versions
@@ -53,7 +54,7 @@ def train(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
         except Timeout as error:
             raise CommandError(f"{folder} is being written by another training; wait for it to end") from error
     _quieten()
-    if torch.cuda.is_available():  # before weights are loaded: else every process puts them on the first one
+    if torch.cuda.is_available() and config["trainer"]["accelerator"] != "cpu":  # before weights go to the first one
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     if config["threads"] is not None:
         torch.set_num_threads(config["threads"])
@@ -61,7 +62,8 @@ def train(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
     module, data = make("module", config["module"]), make("data", config["data"])
     callbacks = {name: make(f"callbacks.{name}", told) for name, told in config["callbacks"].items()}
     timer, journal = Timer(), Journal(folder, config["log_every"], config["trainer"]["max_steps"])
-    trainer = _trainer(config, settings, module, journal, [*callbacks.values(), timer], folder)
+    mirrors = _mirrors(config, type(module).__name__.lower(), folder)
+    trainer = _trainer(config, [journal, *mirrors], [*callbacks.values(), timer], folder)
     _check(module, data, trainer)
     if trainer.is_global_zero:
         per_step = trainer.world_size * trainer.accumulate_grad_batches
@@ -75,6 +77,8 @@ def train(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
     _fit(trainer, module, data, journal, callbacks.get("checkpoints"))
     if trainer.is_global_zero:
         _finish(module, folder, journal, {"steps": trainer.global_step, "seconds": round(timer.time_elapsed("train"))})
+        for mirror in mirrors:
+            mirror.close()
 
 
 def _quieten() -> None:
@@ -86,23 +90,17 @@ def _quieten() -> None:
         disable_progress_bar()
 
 
-def _trainer(
-    config: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    module: AbstractModule,
-    journal: Journal,
-    callbacks: list[Any],
-    folder: Path,
-) -> Trainer:
+def _mirrors(config: Mapping[str, Any], what: str, folder: Path) -> list[AbstractLogger]:
+    if not config["logger"]:
+        return []
+    about = {"folder": folder, "name": config["name"], "group": f"training {what}", "tags": [], "config": config}
+    return [make("logger", config["logger"])(**about)]
+
+
+def _trainer(config: Mapping[str, Any], loggers: list[Any], callbacks: list[Any], folder: Path) -> Trainer:
     terminal = sys.stderr.isatty()
-    mirror = None
-    if config["logger"]:
-        group = f"training {type(module).__name__.lower()}"
-        mirror = make("logger", config["logger"])(
-            folder=folder, name=config["name"], group=group, tags=[], config=settings
-        )
     return make("trainer", config["trainer"])(
-        logger=[journal, mirror] if mirror else [journal],
+        logger=loggers,
         callbacks=[*callbacks, TQDMProgressBar()] if terminal else callbacks,
         enable_progress_bar=terminal,
         enable_checkpointing=False,  # kvtp.checkpoints does

@@ -226,8 +226,8 @@ class Answer:
     mlp_rows: tuple[int, ...]  # rows entering each layer's MLP: fewer where a pruner acts between it and the attention
     full_rows: int  # of the whole sequence, before anything was pruned
     cache_rows: tuple[int, ...]  # in each layer's KV cache when decoding starts
-    kept: Int64[Tensor, " K"]  # visual tokens left in the last layer, as rows at layer 0
     steps: tuple[int, ...]  # tokens run through the LLM after the prefill; one entry per continuation of the cache
+    kept: Int64[Tensor, " K"] = field(compare=False)  # visual tokens in the last layer: rows at layer 0, −1 = made
     likelihoods: Mapping[str, float] | None = None
 
 

@@ -23,6 +23,10 @@ def main(cfg: DictConfig) -> None:
                 raise ValueError(f"meter.frames must be a list of whole numbers, got {cfg.meter.frames!r}")
             for count in frames:
                 check_whole("meter.frames", count, 1)
+            if any(word.startswith(("frames", "benchmark")) for word in HydraConfig.get().overrides.task):
+                raise ValueError(
+                    "nothing is seen or asked here, frames=… and benchmark=… say nothing; give meter.frames=[…]"
+                )
             check_whole("meter.text", cfg.meter.text, 1)
             check_whole("meter.reply", cfg.meter.reply, 0)
         except ValueError as error:

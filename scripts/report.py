@@ -22,15 +22,22 @@ def main(cfg: DictConfig) -> None:
         from kvtp.store import Store, write_whole
 
         found = [(row, Store(row.folder).finished()) for row in rows]
+        runs = [(row, predictions) for row, predictions in found if predictions is not None]
         if missing := [row.run_id for row, predictions in found if predictions is None]:
-            raise CommandError(
+            said = (
                 f"{len(missing)} of {len(rows)} runs are not finished, the first is {missing[0]}; "
                 "let scripts/eval.py with the same words end"
             )
-        runs = [(row, predictions or []) for row, predictions in found]
+            if not runs:
+                raise CommandError(said)
+            log.warning("%s", said)
         folder = Path(HydraConfig.get().runtime.output_dir)
-        told, tested = accuracies(runs), pairs(runs)
+        told = accuracies(runs)
         write(told, folder / "accuracies.csv")
+        try:
+            tested = pairs(runs)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
         write(tested, folder / "pairs.csv")
         shots = [(row, predictions, Store(row.folder).samples()) for row, predictions in runs]
         write_whole(folder / "report.html", page(f"{cfg.name} {cfg.run_id}", shots, told, tested))

@@ -200,7 +200,8 @@ class World:
         Runner(threshold, attempts, "auto", 30, samples)(self.cells(*names, budget=budget or Whole()))
 
     def cells(self, *names: str, budget: AbstractBudget) -> list[Cell]:
-        choices = {"method": "toy", "backbone": "toy", "benchmark": "toy", "pruner": "toy"}
+        groups = ("method", "backbone", "benchmark", "scout", "relevance", "budget", "pruner")
+        choices = dict.fromkeys(groups, "toy")
         config = {
             "retention_ratio": 0.2,
             "paths": {"data": "here"},
@@ -289,7 +290,10 @@ def test_rows_tell_reader_likelihoods_and_cost(tmp_path: Path) -> None:
     seen = frames * 3 * (5 + 4) * 7
     assert told["thop"] == 2 * (seen + (9 + 7) * 4 * 7 + (9 + 6) * 8 * 7 + 2 * 7)
     assert told["full_thop"] == 2 * (seen + 18 * 4 * 7 + 18 * 8 * 7 + 2 * 7)
-    assert (told["predictor"], told["selection"]) == (0, 0)
+    assert (told["predictor"], told["selection"], told["cues"]) == (0, 0, 0)
+    assert told["fastv"] == 2 * sum(4 * n * 4**2 + 2 * n**2 * 4 + 2 * n * 4 * 8 for n in (9, 7))
+    assert (told["rows"], told["full_rows"]) == (8, 9)
+    assert told["kvtp"] == told["thop"] - 2 * 2 * 7
     one_row = 2 * 4 * 4  # keys and values, four bytes each
     assert rows[0]["memory"] == {"kv_cache": 16 * one_row, "full_kv_cache": 18 * one_row}
 
@@ -486,7 +490,7 @@ def test_the_first_questions_get_pictures(tmp_path: Path) -> None:
 
 def test_a_logger_is_told_what_the_files_say(tmp_path: Path) -> None:
     """Accuracy so far after every question, then the summary; a run that was stopped goes on counting."""
-    world = World(tmp_path, ("film", "B"), ("film", "A"), ("film", "stops"), ("broken", "B"))
+    world = World(tmp_path, ("film", "A"), ("film", "A"), ("film", "B"), ("film", "stops"), ("broken", "B"))
     world.logger = {"_target_": "kvtp.logger.csv.Csv", "_partial_": True}
     with pytest.raises(KeyboardInterrupt):
         world.run("tower_states")
@@ -495,7 +499,7 @@ def test_a_logger_is_told_what_the_files_say(tmp_path: Path) -> None:
         lines = list(csv.DictReader(file))
     running = [float(line["running/accuracy"]) for line in lines if line.get("running/accuracy")]
     scores = [row["score"] or 0.0 for row in world.rows("tower_states")]
-    assert len(running) == 4
+    assert len(running) == 5
     assert running[-1] == pytest.approx(100 * sum(scores) / len(scores))
     summary = world.told("tower_states")
     assert float(lines[-1]["accuracy"]) == pytest.approx(summary["accuracy"])

@@ -112,10 +112,10 @@ def test_other_questions_are_refused(tmp_path: Path) -> None:
         replace(asked[0], video="elsewhere/film.mp4"),
         replace(asked[1], video=VideoRef("elsewhere/more/film.mp4", 1, 2)),
     ]
-    store.describe({"seed": 1}, ["seed=1"], asked[:1], "w", "p", "i")
-    store.describe({"seed": 0}, ["seed=0"], asked, "w", "p", "i")
+    store.describe({"seed": 1}, ["seed=1"], asked[:1], "w", "p", "i", "1")
+    store.describe({"seed": 0}, ["seed=0"], asked, "w", "p", "i", "1")
     write(store, 0, ROW)
-    store.describe({"seed": 0, "device": "other"}, [], moved, "w", "p", "i")
+    store.describe({"seed": 0, "device": "other"}, [], moved, "w", "p", "i", "1")
     assert (tmp_path / ".hydra" / "config.yaml").read_text() == "seed: 0\n"  # the first session's
     assert (tmp_path / ".hydra" / "overrides.yaml").read_text() == "- seed=0\n"
     for place, change in (
@@ -129,21 +129,21 @@ def test_other_questions_are_refused(tmp_path: Path) -> None:
     ):
         changed = [replace(row, **change) if number == place else row for number, row in enumerate(asked)]
         with pytest.raises(CommandError, match=r"made with other questions: .* move that folder away"):
-            store.describe({"seed": 0}, [], changed, "w", "p", "i")
+            store.describe({"seed": 0}, [], changed, "w", "p", "i", "1")
     with pytest.raises(CommandError, match=r"made with other weights: .* move that folder away"):
-        store.describe({"seed": 0}, [], asked, "v", "p", "i")
+        store.describe({"seed": 0}, [], asked, "v", "p", "i", "1")
     with pytest.raises(CommandError, match="made with other videos"):
-        store.describe({"seed": 0}, [], asked, "w", "p", "j")
+        store.describe({"seed": 0}, [], asked, "w", "p", "j", "1")
     with pytest.raises(CommandError, match="made with another parser"):
-        store.describe({"seed": 0}, [], asked, "w", "q", "i")
+        store.describe({"seed": 0}, [], asked, "w", "q", "i", "1")
     (tmp_path / ".hydra" / "weights").unlink()
     with pytest.raises(CommandError, match="made with other weights"):
-        store.describe({"seed": 0}, [], asked, "w", "p", "i")
+        store.describe({"seed": 0}, [], asked, "w", "p", "i", "1")
 
 
 def test_sessions_are_appended(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.describe({}, [], [], "w", "p", "i")
+    store.describe({}, [], [], "w", "p", "i", "1")
     assert store.sessions() == []
     store.begin(1, {"versions": {"kvtp": "1"}})
     store.begin(0, {"versions": {"kvtp": "2"}})

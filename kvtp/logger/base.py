@@ -28,4 +28,8 @@ class AbstractLogger(Logger):
 
     @abstractmethod
     def conclude(self, summary: Mapping[str, Any], samples: Sequence[tuple[Sample, Path]]) -> None:
-        """The run is over. `summary`: as `kvtp.summary.flat` makes it; `samples` with the files of their pictures."""
+        """An evaluation is over. `summary`: as `kvtp.summary.flat` makes it; `samples` with the files of their
+        pictures."""
+
+    def close(self) -> None:
+        """No more will come. (Lightning's `finalize` comes before the last validation.)"""

@@ -2,12 +2,12 @@
 
 import logging
 import os
-import re
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from uuid import uuid4
 
 import wandb
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -47,6 +47,8 @@ class Wandb(AbstractLogger):
     All that W&B keeps lies in `folder`/wandb, unless its own environment variables say otherwise.
     """
 
+    unreachable: ClassVar[bool] = False
+
     def __init__(
         self,
         project: str,
@@ -64,6 +66,7 @@ class Wandb(AbstractLogger):
         check_range("logger.timeout", timeout, 0)
         self.project, self.entity, self.mode, self.timeout = project, entity, mode, timeout
         self.folder, self.title, self.group, self.tags, self.config = Path(folder), name, group, list(tags), config
+        self.tags = [tag[:64] for tag in self.tags]  # longer ones are refused
         self.broken = False
         self._run: Any = None
 
@@ -84,10 +87,13 @@ class Wandb(AbstractLogger):
             for kind in ("CACHE", "CONFIG", "DATA", "ARTIFACT"):  # else it writes to the home directory
                 os.environ.setdefault(f"WANDB_{kind}_DIR", str(own / kind.lower()))
             try:
-                self._run = self._begin(self._mode(), self.title)
+                self._run = self._begin("offline" if Wandb.unreachable else self._mode())
             except (CommError, UsageError) as error:
                 log.warning("W&B cannot be reached (%s): offline, to be sent later with `wandb sync`", error)
-                self._run = self._begin("offline", f"{self.title}-offline")  # the name is taken by what failed
+                Wandb.unreachable = True  # the next run need not try
+                (own / "id").unlink()  # it is taken by what failed
+                self._run = self._begin("offline")
+            self._run.define_metric("running/*", step_metric="running/answered")
         return self._run
 
     def _mode(self) -> str:
@@ -95,12 +101,15 @@ class Wandb(AbstractLogger):
             return self.mode
         return os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
 
-    def _begin(self, mode: Any, name: str) -> Any:
+    def _begin(self, mode: Any) -> Any:
+        kept = self.folder / "wandb" / "id"  # a run that is resumed goes on; one in another folder is another
+        if not kept.exists():
+            kept.write_text(uuid4().hex[:12])
         return wandb.init(
             project=self.project,
             entity=self.entity,
             dir=str(self.folder),
-            id=re.sub(r"[^\w.-]", "-", name),
+            id=kept.read_text(),
             name=self.title,
             group=self.group,
             tags=self.tags,
@@ -108,7 +117,14 @@ class Wandb(AbstractLogger):
             mode=mode,
             resume="allow",
             reinit="create_new",  # several runs in one process
-            settings=wandb.Settings(init_timeout=self.timeout, silent=True, console="off", x_disable_stats=True),
+            settings=wandb.Settings(
+                init_timeout=self.timeout,
+                finish_timeout=self.timeout,
+                finish_timeout_raises=False,
+                silent=True,
+                console="off",
+                x_disable_stats=True,
+            ),
         )
 
     @rank_zero_only
@@ -119,6 +135,7 @@ class Wandb(AbstractLogger):
     @rank_zero_only
     @harmless
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Of an evaluation without `step`: it goes by what is answered, which a resumed run may tell again."""
         self.run.log(dict(metrics), step=step)
 
     @rank_zero_only
@@ -142,10 +159,9 @@ class Wandb(AbstractLogger):
                 table.add_data(*told, wandb.Image(str(picture)))
             self.run.log({"samples": table})
         self.run.summary.update(dict(summary))
-        self.run.finish()
 
     @rank_zero_only
     @harmless
-    def finalize(self, status: str) -> None:
+    def close(self) -> None:
         if self._run is not None:
-            self._run.finish(exit_code=0 if status == "success" else 1)
+            self._run.finish()

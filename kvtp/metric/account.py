@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 
 from kvtp.backbone.base import AbstractBackbone, LLMShape, VisionShape
-from kvtp.metric.flops import cache_bytes, llm_decode, llm_prefill, vision
+from kvtp.metric.conventions import fastv
+from kvtp.metric.flops import cache_bytes, llm_decode, llm_prefill, vision, vision_cues
 from kvtp.metric.macs import Macs, thop_macs
 from kvtp.types import Answer
+
+ACCOUNTING = 1  # raised whenever a cost could be told otherwise than before
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,9 @@ class Account:
     `flops` [FLOPs; 1 MAC = 2 FLOPs]:
       `vision` tower and projector · `prefill` the LLM up to the first token · `decode` the tokens after it ·
       `prefill_causal` without the half of attention that a causal kernel skips · `predictor`, `selection` as above ·
-      `thop` what THOP sees of vision and prefill, times 2
-      `full_prefill`, `full_prefill_causal`, `full_thop`: the same question with all tokens
+      `cues` what the tower computes for the method alone · `thop` what THOP sees of vision and prefill, times 2
+      `fastv`, `kvtp` as these papers count (`kvtp.metric.conventions`) · `rows` of the LLM, mean over layers
+      `full_…`: the same question with all tokens
     `memory` [bytes]: `kv_cache` when decoding starts, `full_kv_cache` with all tokens.
     """
 
@@ -38,12 +42,14 @@ class Account:
     def of(cls, backbone: AbstractBackbone) -> "Account":
         return cls(backbone.shape, backbone.vision_shape, thop_macs(backbone), backbone.value_bytes)
 
-    def flops(self, answer: Answer, frames: int, method: MethodCost) -> dict[str, float]:
+    def flops(self, answer: Answer, frames: int, method: MethodCost, cues: frozenset[str]) -> dict[str, float]:
+        """`cues`: those that the method asked for."""
         shape = self.shape
         attention = [sum(kinds) for kinds in zip(*answer.tokens_per_layer.values(), strict=True)]
         full = [answer.full_rows] * shape.layers
         return {
             "vision": vision(self.seeing, frames),
+            "cues": vision_cues(self.seeing, frames, cues),
             "predictor": method.predictor,
             "selection": method.selection,
             "prefill": llm_prefill(shape, attention, answer.mlp_rows),
@@ -53,6 +59,12 @@ class Account:
             "full_prefill": llm_prefill(shape, full, full),
             "full_prefill_causal": llm_prefill(shape, full, full, causal=True),
             "full_thop": 2 * self.macs.total(frames, full, full),
+            "fastv": fastv(shape, attention),
+            "full_fastv": fastv(shape, full),
+            "kvtp": 2 * (self.macs.total(frames, attention, answer.mlp_rows) - self.macs.lm_head),
+            "full_kvtp": 2 * (self.macs.total(frames, full, full) - self.macs.lm_head),
+            "rows": sum(attention) / len(attention),
+            "full_rows": answer.full_rows,
         }
 
     def memory(self, answer: Answer) -> dict[str, float]:

@@ -15,10 +15,11 @@ def costs(predictions: Sequence[Prediction]) -> dict[str, float]:
     `flops/…_tflops`, `flops/thop_tmacs`: mean per question (1 MAC = 2 FLOPs). Ratios: of the sums, to the same
     questions with all tokens, tower and projector included, decoding not. `thop_ratio` counts what THOP sees,
     `analytic_ratio` all matrix products, `analytic_causal_ratio` half of the prefill's attention; `…_with_method` adds
-    predictor, scout and selection to the numerator, `…_with_predictor` the first two.
+    cues, predictor, scout and selection to the numerator, `…_with_predictor` predictor and scout.
+    `convention/…`: as the papers named count, `vista_ratio` being rows of the LLM (`kvtp.metric.conventions`).
     `latency/…_ms`: median over the questions that have the part (decoding and encoding a video counts with the first
     question about it); `latency/question_ms` their sum: one question about a new video. `memory/…_mib`: mean;
-    `memory/peak_mib`: the largest, on GPUs.
+    `memory/peak_answer_mib`: the largest, on GPUs, from the question to its answer, the tower's pass left out.
     """
     answered = [row for row in predictions if row.flops is not None]
     if not answered:
@@ -28,12 +29,15 @@ def costs(predictions: Sequence[Prediction]) -> dict[str, float]:
 
 def _flops(answered: Sequence[Prediction]) -> dict[str, float]:
     of = {key: mean(row.flops[key] for row in answered if row.flops) for key in answered[0].flops or {}}
-    method = of["predictor"] + of["selection"]
+    method = of["cues"] + of["predictor"] + of["selection"]
     seen, full = of["vision"] + of["prefill"], of["vision"] + of["full_prefill"]
     causal, full_causal = of["vision"] + of["prefill_causal"], of["vision"] + of["full_prefill_causal"]
     return {
         "flops/vision_tflops": of["vision"] / 1e12,
         "flops/method_tflops": method / 1e12,
+        "flops/cues_tflops": of["cues"] / 1e12,
+        "flops/predictor_tflops": of["predictor"] / 1e12,
+        "flops/selection_tflops": of["selection"] / 1e12,
         "flops/prefill_tflops": of["prefill"] / 1e12,
         "flops/decode_tflops": of["decode"] / 1e12,
         "flops/analytic_ratio": seen / full,
@@ -42,6 +46,10 @@ def _flops(answered: Sequence[Prediction]) -> dict[str, float]:
         "flops/thop_tmacs": of["thop"] / 2e12,
         "flops/thop_ratio": of["thop"] / of["full_thop"],
         "flops/thop_ratio_with_predictor": (of["thop"] + of["predictor"]) / of["full_thop"],
+        "convention/kvtp_ratio": of["kvtp"] / of["full_kvtp"],
+        "convention/fastv_ratio": of["fastv"] / of["full_fastv"],
+        "convention/fastv_tflops": of["fastv"] / 1e12,
+        "convention/vista_ratio": of["rows"] / of["full_rows"],
     }
 
 
@@ -57,9 +65,9 @@ def _latency(answered: Sequence[Prediction]) -> dict[str, float]:
 def _memory(answered: Sequence[Prediction]) -> dict[str, float]:
     told = [row.memory for row in answered if row.memory is not None]
     kept, full = (mean(one[key] for one in told) for key in ("kv_cache", "full_kv_cache"))
-    peaks = [one["peak"] / MIB for one in told if "peak" in one]
+    peaks = [one["peak_answer"] / MIB for one in told if "peak_answer" in one]
     return {
         "memory/kv_cache_mib": kept / MIB,
         "memory/kv_cache_ratio": kept / full,
-        **({"memory/peak_mib": max(peaks)} if peaks else {}),
+        **({"memory/peak_answer_mib": max(peaks)} if peaks else {}),
     }

@@ -11,6 +11,7 @@ from kvtp.backbone._decoder import Decoder
 from kvtp.backbone._state import Prefill
 from kvtp.backbone.base import AbstractBackbone, LLMShape, Site, Skeleton, VisionShape
 from kvtp.relevance.base import AbstractRelevance
+from kvtp.scout.base import AbstractScout
 from kvtp.types import Answer, Cues, Frames, Prompt, Question, VisualTokens
 
 WORDS = 8  # of a question, for cues
@@ -102,6 +103,22 @@ class Chance(AbstractRelevance):
 
     def __call__(self, frames: Frames, tokens: VisualTokens, question: Question) -> Float[Tensor, " T"]:
         return torch.randn(tokens.frames, generator=self.random)
+
+    def flops(self, frames: Frames, question: Question) -> float:
+        return self.real.flops(frames, question)
+
+
+class Deaf(AbstractScout):
+    """Scores drawn at random, at the price of those of `real`, and under the same names."""
+
+    def __init__(self, real: AbstractScout) -> None:
+        self.real = real
+        self.cues, self.supplies = real.cues, real.supplies  # type: ignore[misc]
+        self.random = torch.Generator().manual_seed(0)
+
+    def __call__(self, frames: Frames, question: Question, tokens: VisualTokens) -> VisualTokens:
+        found = {name: torch.rand(len(tokens), generator=self.random) for name in self.supplies}
+        return replace(tokens, cues=replace(tokens.cues, **found))
 
     def flops(self, frames: Frames, question: Question) -> float:
         return self.real.flops(frames, question)

@@ -5,9 +5,12 @@ looking words up. With `causal=False` attention counts the full rows × rows squ
 kernels that skip what lies ahead do half of it, which `causal=True` counts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from kvtp.backbone.base import LLMShape, VisionShape
+
+POOLED = frozenset({"probe_attention", "frame_feature"})
+KEYS = frozenset({"tower_keys", "tower_keys_full", "received_attention"})
 
 
 def llm_prefill(shape: LLMShape, attention_rows: Sequence[int], mlp_rows: Sequence[int], causal: bool = False) -> float:
@@ -37,6 +40,19 @@ def vision(shape: VisionShape, frames: int, pooled: bool = False) -> float:
         macs += shape.patches * (2 * shape.width**2 + 2 * shape.width) + 2 * shape.width**2
         macs += 2 * shape.width * shape.ffn
     return 2.0 * frames * macs
+
+
+def vision_cues(shape: VisionShape, frames: int, cues: Collection[str]) -> float:
+    """FLOPs of cues that only pruning wants: a pooling head's pass, queries and keys of the last layer once more, and
+    their product where received attention is asked for (SigLIP towers; the others come for nothing)."""
+    spent = 0.0
+    if not POOLED.isdisjoint(cues):
+        spent += vision(shape, frames, pooled=True) - vision(shape, frames)
+    if not KEYS.isdisjoint(cues):
+        spent += 2.0 * frames * shape.patches * shape.width**2
+    if "received_attention" in cues:
+        spent += 2.0 * frames * shape.patches * shape.width * (shape.width + shape.patches)
+    return spent
 
 
 def cache_bytes(shape: LLMShape, cache_rows: Sequence[int], value_bytes: int) -> int:

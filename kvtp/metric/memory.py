@@ -3,11 +3,11 @@
 import torch
 
 
-def reset_peak() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+def reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
-def peak() -> dict[str, float]:
-    """`peak` [bytes] since the last reset, weights included."""
-    return {"peak": float(torch.cuda.max_memory_allocated())} if torch.cuda.is_available() else {}
+def peak(device: torch.device) -> dict[str, float]:
+    """`peak_answer` [bytes] since the last reset, weights included."""
+    return {"peak_answer": float(torch.cuda.max_memory_allocated(device))} if device.type == "cuda" else {}

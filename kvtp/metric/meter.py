@@ -14,7 +14,7 @@ from kvtp.errors import Refused
 from kvtp.frames.base import AbstractFrames
 from kvtp.metric.account import Account
 from kvtp.metric.costs import costs
-from kvtp.metric.dry import Chance, DryBackbone
+from kvtp.metric.dry import Chance, Deaf, DryBackbone
 from kvtp.pipeline import Pipeline
 from kvtp.types import Answer, Frames, Prediction, Prompt, Question, Verdict, VideoRef, VisualTokens
 
@@ -60,10 +60,14 @@ class Line:
 
 
 def meter(rows: Sequence[Row], frames: Sequence[int], text: int, reply: int) -> list[Line]:
-    """By frames, then by row. No weights are read."""
+    """By frames, then by backbone, then by row. No weights are read."""
     known: dict[str, tuple[DryBackbone, Account]] = {}
-    lines = [(row, *_line_of(row, text, reply, known)) for row in rows]
-    told = []
+    lines, told = [], []
+    for row in rows:
+        try:
+            lines.append((row, *_line_of(row, text, reply, known)))
+        except ValueError as error:  # a cue that this backbone cannot give
+            told += [Line(row.name, row.retention_ratio, count, None, str(error)) for count in frames]
     for count in frames:
         pixels = torch.zeros(count, 1, 1, 3, dtype=torch.uint8)
         seen = Frames(pixels, torch.arange(count).double(), torch.arange(count), float(count), "none")
@@ -86,7 +90,7 @@ def _line_of(
         known[key] = DryBackbone(real, text, reply), Account.of(real)
     dry, account = known[key]
     stages = {stage: make(stage, row.config[stage]) for stage in ("scout", "relevance", "budget", "pruner")}
-    stages["relevance"] = Chance(stages["relevance"])
+    stages |= {"relevance": Chance(stages["relevance"]), "scout": Deaf(stages["scout"])}
     return Pipeline(benchmark=Nothing(), frames=Unseen(), backbone=dry, **stages), account
 
 
@@ -107,7 +111,7 @@ def _measure(row: Row, pipeline: Pipeline, account: Account, frames: Frames, tok
         cluster="",
         tokens_per_layer=answer.tokens_per_layer,
         timings_ms={},
-        flops=account.flops(answer, len(frames), spent),
+        flops=account.flops(answer, len(frames), spent, pipeline.cues),
         memory=account.memory(answer),
     )
     told = {key: value for key, value in costs([asked]).items() if not key.startswith("latency/")}

@@ -30,9 +30,15 @@ class Comparison:
     lost: int
 
 
-def interval(predictions: Sequence[Prediction]) -> tuple[float, float]:
-    """95 % interval of the accuracy [%]: percentile bootstrap over videos. Questions without a label do not count."""
-    return _percentiles([(row.cluster, row.score or 0.0) for row in predictions if row.answer is not None])
+def interval(predictions: Sequence[Prediction]) -> tuple[float, float] | None:
+    """95 % interval of the accuracy [%]: percentile bootstrap over videos. Questions without a label do not count.
+
+    None for fewer than two videos, and where all labelled questions were refused.
+    """
+    labelled = [row for row in predictions if row.answer is not None]
+    if len({row.cluster for row in labelled}) < 2 or all(row.outcome == "refused" for row in labelled):
+        return None
+    return _percentiles([(row.cluster, row.score or 0.0) for row in labelled])
 
 
 def compare(first: Sequence[Prediction], second: Sequence[Prediction]) -> Comparison:

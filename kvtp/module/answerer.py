@@ -24,8 +24,8 @@ PROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json", "pro
 
 
 class Answerer(AbstractModule):
-    """Cross-entropy of the reply and of the token that ends it. Lists, answers in words and answers by letter weigh the
-    same, however many there are; among them, each reply does.
+    """Cross-entropy of the reply and of the token that ends it. Forms of talk (see
+    `kvtp.data.conversations`) weigh the same, however many talks there are of each; among them, each reply does.
 
     The input is laid out by the code that inference uses (`Prefill.lay_out`), after the same kind of cut: a random part
     of the tokens, positions renumbered.

@@ -25,7 +25,7 @@ def accuracies(runs: Sequence[tuple[Row, Sequence[Prediction]]]) -> list[dict[st
     lines = []
     for row, predictions in runs:
         reached = accuracy(predictions)
-        low, high = interval(predictions) if reached is not None else (None, None)
+        low, high = interval(predictions) or (None, None)
         kinds = {one.groups["kind"] for one in predictions if "kind" in one.groups}
         errors = sum(one.outcome in ERRORS for one in predictions)
         lines.append(
@@ -38,6 +38,7 @@ def accuracies(runs: Sequence[tuple[Row, Sequence[Prediction]]]) -> list[dict[st
                 "tokens": _tokens(predictions),
                 "questions": len(predictions),
                 "errors": errors,
+                "valid": errors <= row.config["runner"]["error_threshold"] * len(predictions),
                 "refused": sum(one.outcome == "refused" for one in predictions),
                 "accuracy": reached,
                 "low": low,
@@ -83,10 +84,11 @@ def shown(lines: Sequence[Mapping[str, Any]]) -> str:
     kinds = sorted({key for line in lines for key in line if key.startswith(KIND)})
     table = Table("run", "kept", "tokens", "accuracy [%]", "95 %", "errors", *_plain(kinds), box=None)
     for line in lines:
-        interval = "–" if line["accuracy"] is None else f"{line['low']:.1f} – {line['high']:.1f}"
+        interval = "–" if line["low"] is None else f"{line['low']:.1f} – {line['high']:.1f}"
         kept = "all" if line["retention_ratio"] is None else f"{line['retention_ratio']:g}"
         numbers = [_number(line["tokens"]), _number(line["accuracy"]), interval, str(line["errors"])]
-        table.add_row(line["name"], kept, *numbers, *(_number(line.get(kind)) for kind in kinds))
+        name = line["name"] if line["valid"] else f"{line['name']} (invalid)"
+        table.add_row(name, kept, *numbers, *(_number(line.get(kind)) for kind in kinds))
     page = StringIO()
     Console(width=160, file=page).print(table)
     return page.getvalue()

@@ -66,8 +66,9 @@ def bars(lines: Sequence[Line]) -> Figure:
         left = [0.0] * len(mine)
         for key, title in PARTS.items():
             widths = [(line.costs or {})[key] for line in mine]
-            panel.barh(names, widths, left=left, label=title)
+            panel.barh(range(len(mine)), widths, left=left, label=title)
             left = [start + width for start, width in zip(left, widths, strict=True)]
+        panel.set_yticks(range(len(mine)), names)
         panel.invert_yaxis()
         panel.set(title=f"{count} frames", xlabel="TFLOPs per question")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(PARTS), frameon=False)

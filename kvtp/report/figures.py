@@ -20,7 +20,10 @@ def pareto(lines: Sequence[Mapping[str, Any]]) -> Figure:
     for place, name in enumerate(names):
         mine = sorted((line for line in shown if line["name"] == name), key=lambda line: line["flops"])
         x, y = [line["flops"] for line in mine], [line["accuracy"] for line in mine]
-        reach = [[line["accuracy"] - line["low"] for line in mine], [line["high"] - line["accuracy"] for line in mine]]
+        reach = [  # rounding may put an end on the other side
+            [0.0 if line["low"] is None else max(0.0, line["accuracy"] - line["low"]) for line in mine],
+            [0.0 if line["high"] is None else max(0.0, line["high"] - line["accuracy"]) for line in mine],
+        ]
         marker = MARKERS[place % len(MARKERS)]
         panel.errorbar(x, y, yerr=reach, marker=marker, linewidth=1, capsize=2, markersize=6, label=name)
     best = front([(line["flops"], line["accuracy"]) for line in shown])

@@ -16,9 +16,10 @@ DROPPED = 0.2  # brightness of what was not kept
 
 
 def kept_mask(tokens: VisualTokens, kept: Int64[Tensor, " N"]) -> Bool[Tensor, "T rows columns"]:
-    """Cells of which a token is left; `kept` are rows of `tokens`, the visual tokens at layer 0."""
+    """Cells of which a token is left; `kept` are rows of `tokens`, the visual tokens at layer 0; −1 (a token
+    that a pruner made) stands nowhere."""
     mask = torch.zeros(tokens.frames, *tokens.grid, dtype=torch.bool)
-    rows = kept.cpu()
+    rows = kept[kept >= 0].cpu()
     mask[tokens.frame.cpu()[rows], tokens.row.cpu()[rows], tokens.column.cpu()[rows]] = True
     return mask
 

@@ -42,24 +42,35 @@ def page(
         outcomes = Counter(one.outcome for one in predictions)
         told.append({**line, "kept": kept(row), "costs": spent, "flops": spent.get(RATIO), "outcomes": outcomes})
     names = {row.run_id: f"{row.name} {kept(row)}" for row, _, _ in runs}
-    kinds = {key: key.removeprefix(KIND) for line in accuracies for key in line if key.startswith(KIND)}
-    reached = [line for line in told if line["flops"] is not None]
-    return (
-        _environment()
-        .get_template("page.html.jinja")
-        .render(
-            title=title,
-            runs=told,
-            columns=list(COLUMNS.items()),
-            pareto=svg(pareto(reached)) if reached else "",
-            heat=svg(heat(told, kinds)) if kinds else "",
-            pairs=[
-                {**pair, "first_name": names[pair["first"]], "second_name": names[pair["second"]]} for pair in pairs
-            ],
-            outcomes=[outcome for outcome in OUTCOMES if any(line["outcomes"][outcome] for line in told)],
-            samples=_samples(runs),
-        )
+    named = [{**pair, "first_name": names[pair["first"]], "second_name": names[pair["second"]]} for pair in pairs]
+    template = _environment().get_template("page.html.jinja")
+    return template.render(
+        title=title,
+        runs=told,
+        columns=list(COLUMNS.items()),
+        worlds=_worlds(told),
+        pairs=named,
+        outcomes=[outcome for outcome in OUTCOMES if any(line["outcomes"][outcome] for line in told)],
+        samples=_samples(runs),
     )
+
+
+def _worlds(told: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One for every backbone on a benchmark: only its runs share axes."""
+    worlds = []
+    for backbone, benchmark in dict.fromkeys((line["backbone"], line["benchmark"]) for line in told):
+        mine = [line for line in told if (line["backbone"], line["benchmark"]) == (backbone, benchmark)]
+        kinds = {key: key.removeprefix(KIND) for line in mine for key in line if key.startswith(KIND)}
+        reached = [line for line in mine if line["flops"] is not None]
+        worlds.append(
+            {
+                "title": f"{backbone} on {benchmark}",
+                "runs": mine,
+                "pareto": svg(pareto(reached)) if reached else "",
+                "heat": svg(heat(mine, kinds)) if kinds else "",
+            }
+        )
+    return worlds
 
 
 def kept(row: Row) -> str:
@@ -69,23 +80,17 @@ def kept(row: Row) -> str:
 
 def _samples(runs: Sequence[tuple[Row, Sequence[Prediction], Sequence[tuple[Sample, Path]]]]) -> list[dict[str, Any]]:
     """By question, then by run."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for row, _, samples in runs:
         for one, picture in samples:
-            options = one.options or ()
+            told = one.options or ()
+            options = [f"{letter}. {text}" for letter, text in zip(letters(told), told, strict=True)]
             question = found.setdefault(
-                one.question_id,
-                {
-                    "text": one.question,
-                    "options": [
-                        f"{letter}. {option}" for letter, option in zip(letters(options), options, strict=True)
-                    ],
-                    "answer": one.answer,
-                    "runs": [],
-                },
+                (row.choices["benchmark"], one.question_id),
+                {"text": one.question, "options": options, "answer": one.answer, "runs": []},
             )
             data = b64encode(picture.read_bytes()).decode()
-            shown = {"name": row.name, "kept": kept(row), "picture": data}
+            shown = {"name": f"{row.name} on {row.choices['backbone']}", "kept": kept(row), "picture": data}
             question["runs"].append({**shown, "reply": one.reply, "outcome": one.outcome, "tokens": one.tokens})
     return list(found.values())
 

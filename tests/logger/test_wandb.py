@@ -44,6 +44,7 @@ def test_a_run_is_read_back(bare: Path) -> None:
         mirror.log_metrics({"running/accuracy": 10.0 * step}, step)
     sample = Sample("q1", "What colour?", ("red", "blue"), "A", "B", "wrong", 7)
     mirror.conclude(SUMMARY, [(sample, picture)])
+    mirror.close()
     told = read(bare)
     assert (told["name"], told["group"], told["tags"], told["project"]) == (
         "tome+budget=x_tiny",
@@ -73,14 +74,16 @@ def test_a_run_is_read_back(bare: Path) -> None:
     ]
     assert kept
     assert not mirror.broken
+    assert not list((bare.parent / "home").iterdir())
 
 
 def test_two_runs_in_one_process_are_two(bare: Path) -> None:
     one, other = logger(bare / "one", name="one"), logger(bare / "other", name="other")
     one.log_metrics({"running/accuracy": 1.0}, 1)
     other.log_metrics({"running/accuracy": 2.0}, 1)
-    one.conclude({"accuracy": 1.0}, [])
-    other.conclude({"accuracy": 2.0}, [])
+    for mirror, reached in ((one, 1.0), (other, 2.0)):
+        mirror.conclude({"accuracy": reached}, [])
+        mirror.close()
     assert [read(bare / name)["summary"]["accuracy"] for name in ("one", "other")] == [1.0, 2.0]
 
 
@@ -102,5 +105,7 @@ def test_without_an_answer_from_the_server_it_is_offline(
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     mirror = logger(bare, timeout=2.0)
     mirror.conclude({"accuracy": 3.0}, [])
+    mirror.close()
+    monkeypatch.setattr(Wandb, "unreachable", False)
     assert "cannot be reached" in caplog.text
     assert read(bare)["summary"]["accuracy"] == 3.0

@@ -7,10 +7,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import DynamicCache, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
 from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionMultiModalProjector
 
-from kvtp.backbone._siglip import bare
+from kvtp.backbone._siglip import Tower, bare
 from kvtp.backbone._skeleton import Seeing
 from kvtp.backbone.base import LLMShape, VisionShape
-from kvtp.metric.flops import cache_bytes, llm_decode, llm_prefill, vision
+from kvtp.metric.flops import cache_bytes, llm_decode, llm_prefill, vision, vision_cues
 
 TINY = LLMShape(layers=3, width=64, heads=8, kv_heads=2, head_dim=8, ffn=160, vocabulary=99)
 EVERYWHERE = {"full_attention": None}  # a mask that is made already: to make one, transformers needs real tensors
@@ -108,6 +108,22 @@ def test_figures_computed_elsewhere():
     assert tmacs([12_544] * 28, causal=True) == pytest.approx(97.644, abs=2e-3)
     assert llm_decode(QWEN2_7B, [12_543] * 28, 1) / 2e9 == pytest.approx(9.588, abs=5e-4)
     assert cache_bytes(QWEN2_7B, [12_544] * 28, 2) / 2**30 == pytest.approx(0.67, abs=5e-3)
+
+
+@pytest.mark.parametrize("cue", ["tower_keys", "received_attention", "probe_attention"])
+def test_cues_equal_torch_counter(cue):
+    """What the tower computes a second time for pruning: `kvtp.backbone._siglip` on meta tensors, with and without."""
+    config = SiglipVisionConfig(num_hidden_layers=2, **SMALL)
+    with torch.device("meta"):
+        siglip = SiglipVisionModel(config)
+        tower = Tower(siglip, 2, siglip)
+
+    def run(cues):
+        return counted(lambda: tower(torch.zeros(3, 3, 32, 32), frozenset(cues)))
+
+    shape = VisionShape(16, 3 * 8 * 8, 32, 80, 2, 16, ())
+    assert vision_cues(shape, 3, {cue}) == run({cue}) - run(set())
+    assert vision_cues(shape, 3, {"question_feature"}) == 0
 
 
 SO400M = {

@@ -46,7 +46,7 @@ def test_sizes_are_those_of_a_real_answer(tiny, pruner: str, newline: str) -> No
     assert told.tokens_per_layer == answer.tokens_per_layer
     assert (told.mlp_rows, told.full_rows, told.cache_rows) == (answer.mlp_rows, answer.full_rows, answer.cache_rows)
     account = Account.of(real)
-    assert account.flops(told, 6, MethodCost()) == account.flops(answer, 6, MethodCost())
+    assert account.flops(told, 6, MethodCost(), idle.cues) == account.flops(answer, 6, MethodCost(), line.cues)
     assert cost == spent
 
 

@@ -20,7 +20,7 @@ def run(name: str, retention: float | None, right: str) -> tuple[Row, list[Predi
         Path(),
         {"pruner": pruner, "backbone": "tiny", "benchmark": "toys"},
         (),
-        {"budget": {"retention_ratio": retention}, "pruner": {}},
+        {"budget": {"retention_ratio": retention}, "pruner": {}, "runner": {"error_threshold": 0.05}},
     )
     outcomes = {"1": "correct", "0": "wrong", "r": "refused"}
     return row, [

@@ -18,7 +18,8 @@ FLOPS = {
     for nth, key in enumerate(
         ("vision", "predictor", "selection", "prefill", "prefill_causal", "decode", "thop", "full_thop"), 1
     )
-} | {"full_prefill": 8e9, "full_prefill_causal": 8e9}
+} | {"full_prefill": 8e9, "full_prefill_causal": 8e9, "cues": 0.0, "fastv": 1.0, "full_fastv": 4.0}
+FLOPS |= {"kvtp": 1.0, "full_kvtp": 2.0, "rows": 3.0, "full_rows": 12.0}
 MEMORY = {"kv_cache": 2.0**20, "full_kv_cache": 2.0**22}
 
 
