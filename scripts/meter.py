@@ -4,10 +4,12 @@ import logging
 from pathlib import Path
 
 import hydra
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from kvtp.command import CommandError, check_command_line, one_line_errors
+from kvtp.command import ROOT, CommandError, check_command_line, one_line_errors
 from kvtp.config import compose_rows
 from kvtp.errors import check_whole
 
@@ -31,16 +33,35 @@ def main(cfg: DictConfig) -> None:
             check_whole("meter.reply", cfg.meter.reply, 0)
         except ValueError as error:
             raise CommandError(str(error)) from error
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        if cfg.meter.published:
+            tell_published(folder)
+            return
         rows = compose_rows(cfg, own="meter", always=["benchmark=shapes"])  # any: none is asked
         from kvtp.metric.meter import meter
         from kvtp.report.comparison import write
         from kvtp.report.costs import bars, shown, table
 
         lines = meter(rows, frames, cfg.meter.text, cfg.meter.reply)
-        folder = Path(HydraConfig.get().runtime.output_dir)
         write(table(lines), folder / "costs.csv")
         bars(lines).savefig(folder / "costs.png", dpi=130)
         log.info("%s\n%s", folder, shown(lines))
+
+
+def tell_published(folder: Path) -> None:
+    from kvtp.metric.account import Account
+    from kvtp.metric.published import lines, published
+    from kvtp.report.comparison import write
+    from kvtp.report.costs import shown_published
+
+    shapes = [
+        compose("eval", ["backbone=llava_onevision", f"backbone.checkpoint={ROOT}/shapes/llava_onevision_{size}"])
+        for size in ("7b", "72b")
+    ]
+    accounts = [Account.of(instantiate(one.backbone, device="cpu")) for one in shapes]
+    cells = published(ROOT / "published", *accounts)
+    write(list(lines(cells)), folder / "published.csv")
+    log.info("%s\n%s", folder, shown_published(cells))
 
 
 if __name__ == "__main__":

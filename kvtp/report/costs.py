@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kvtp.metric.meter import Line
+from kvtp.metric.published import Published
 
 PARTS = {  # of a bar, bottom up
     "flops/vision_tflops": "tower and projector",
@@ -52,6 +53,20 @@ def shown(lines: Sequence[Line]) -> str:
     Console(width=200, file=text).print(page)
     refused = [f"{line.name} {_kept(line)}, {line.frames} frames: {line.refused}" for line in lines if line.refused]
     return "\n".join([text.getvalue(), *refused])
+
+
+def shown_published(cells: Sequence[Published]) -> str:
+    """Published beside computed, for the terminal."""
+    page = Table("table", "method", "setting", "published", "computed", "difference", "status", "", box=None)
+    for cell in cells:
+        told = cell.formula
+        numbers = ("–", "–")
+        if told.computed is not None:
+            numbers = (f"{told.computed:.2f}", f"{told.computed - cell.value:+.2f}")
+        page.add_row(cell.table, cell.method, cell.setting, f"{cell.value:g}", *numbers, told.status, told.note)
+    text = StringIO()
+    Console(width=220, file=text).print(page)
+    return text.getvalue()
 
 
 def bars(lines: Sequence[Line]) -> Figure:
