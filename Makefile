@@ -29,14 +29,19 @@ lint: setup ## Style and types
 
 TRAIN := $(BIN)/python scripts/train.py
 TRAINED := outputs/train
+# text alone: which letter stands for an option
+LETTERS := data.captions=0 data.naming=2 data.retention=[0.0005,0.0005] data.held_out_retention=[0.0005] \
+	module.lr=1e-3 module.warmup=50 trainer.max_steps=400
+CAPTIONS := data.open_ended=0 data.lettered=0 data.naming=1 data.size=32 module.lr=2e-3 trainer.max_steps=600
 # up to now inputs were short, and long ones are unlike them
-LONG := data.retention=[0.1,1.0] data.size=4 module.lr=1e-3 trainer.max_steps=500
+LONG := data.retention=[0.1,1.0] data.size=4 trainer.max_steps=500
 
-tiny: setup ## Train checkpoints/ again: hours on a CPU; a stopped one goes on
+tiny: setup ## Train checkpoints/ again: three hours on a CPU; a stopped one goes on
 	$(TRAIN) module=siglip name=tiny_siglip
-	$(TRAIN) module=captioner name=tiny_captioner module.siglip=$(TRAINED)/tiny_siglip/model
-	$(TRAIN) module=answerer name=tiny_answerer module.backbone.checkpoint=$(TRAINED)/tiny_captioner/model
-	$(TRAIN) module=answerer name=tiny module.backbone.checkpoint=$(TRAINED)/tiny_answerer/model $(LONG)
+	$(TRAIN) module=captioner name=tiny_letters module.siglip=$(TRAINED)/tiny_siglip/model $(LETTERS)
+	$(TRAIN) module=answerer name=tiny_captions module.backbone.checkpoint=$(TRAINED)/tiny_letters/model $(CAPTIONS)
+	$(TRAIN) module=answerer name=tiny_answers module.backbone.checkpoint=$(TRAINED)/tiny_captions/model
+	$(TRAIN) module=answerer name=tiny module.backbone.checkpoint=$(TRAINED)/tiny_answers/model $(LONG)
 	test -f $(TRAINED)/tiny_siglip/model/config.json && test -f $(TRAINED)/tiny/model/config.json
 	rm -rf checkpoints/tiny_siglip checkpoints/tiny
 	cp -r $(TRAINED)/tiny_siglip/model checkpoints/tiny_siglip
