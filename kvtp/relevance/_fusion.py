@@ -1,0 +1,68 @@
+"""KVTP's context fusion head: a frame's relevance also tells of its clip and of the whole video."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kvtp.errors import check_choice, check_range, check_whole
+
+
+class Fusion(nn.Module):
+    """arXiv 2503.10742, equations 6 to 10. Its only parameters are the two temperatures.
+
+    Every frame attends to the frames of its clip of `clip` (the last clip may be shorter), and to all frames: keys are
+    normalised embeddings, values plain ones. The logits of what comes out enter with weights `theta` (clip) and `phi`
+    (video), the frame's own with the rest.
+
+    query: what attends. paper = the frame's embedding as it is; normalised = scaled to length 1, as in the released
+    code. `temperature`: where both begin. At 1 and SigLIP's width (√1152 ≈ 34) attention is nearly even, so that the
+    clip's part is its mean and the video's a constant.
+    """
+
+    def __init__(self, clip: int, theta: float, phi: float, query: str, temperature: float) -> None:
+        super().__init__()
+        check_whole("fusion.clip", clip, 1)
+        check_range("fusion.theta", theta, 0, 1)
+        check_range("fusion.phi", phi, 0, 1 - theta)
+        check_choice("fusion.query", query, ("paper", "normalised"))
+        if not temperature > 0:
+            raise ValueError(f"fusion.temperature must be above 0, got {temperature}")
+        self.clip, self.theta, self.phi, self.query = clip, theta, phi, query
+        self.local_temperature = nn.Parameter(torch.tensor(math.log(temperature)))  # logarithms: they stay positive
+        self.global_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+
+    def forward(
+        self, frames: Float[Tensor, "T d"], queries: Float[Tensor, "Q d"], scale: Tensor, bias: Tensor
+    ) -> Float[Tensor, " T"]:
+        """Logits of frames for a question in Q parts (one, unless it is long): the highest of its parts. `scale`,
+        `bias` of SigLIP's logits."""
+        near, far = self.context(frames)
+        own, local, whole = (logits(part, queries, scale, bias) for part in (frames, near, far))
+        return ((1 - self.theta - self.phi) * own + self.theta * local + self.phi * whole).max(0).values
+
+    def context(self, frames: Float[Tensor, "T d"]) -> tuple[Float[Tensor, "T d"], Float[Tensor, "T d"]]:
+        """Every frame as its clip has it, and as the video has it."""
+        number = torch.arange(len(frames), device=frames.device) // self.clip
+        apart = number[:, None] != number
+        return (
+            self._attend(frames, self.local_temperature, apart),
+            self._attend(frames, self.global_temperature, torch.zeros_like(apart)),
+        )
+
+    def _attend(
+        self, frames: Float[Tensor, "T d"], temperature: Tensor, apart: Bool[Tensor, "T T"]
+    ) -> Float[Tensor, "T d"]:
+        keys = F.normalize(frames, dim=-1)
+        queries = frames if self.query == "paper" else keys
+        scores = queries @ keys.T / (temperature.exp() * math.sqrt(frames.shape[1]))
+        return scores.masked_fill(apart, float("-inf")).softmax(-1) @ frames
+
+
+def logits(
+    frames: Float[Tensor, "T d"], queries: Float[Tensor, "Q d"], scale: Tensor, bias: Tensor
+) -> Float[Tensor, "Q T"]:
+    """scale · cos + bias: equation 2."""
+    return scale * (F.normalize(queries, dim=-1) @ F.normalize(frames, dim=-1).T) + bias
