@@ -2,43 +2,29 @@
 
 import json
 import logging
-from argparse import Namespace
 from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from kvtp.command import CommandError
+from kvtp.logger.base import NamedLogger
 
 log = logging.getLogger(__name__)
 
 
-class Journal(Logger):
+class Journal(NamedLogger):
     """Writes `folder`/metrics.jsonl. Every `every` [s] a line is logged for those who watch; `steps` is how many there
     will be. A loss that is not finite ends the training."""
 
     def __init__(self, folder: Path, every: float, steps: int) -> None:
-        super().__init__()
+        super().__init__("journal")
         self.steps = steps
         self.path = folder / "metrics.jsonl"
         self.every, self.told = every, float("-inf")
         self.begun = False
-
-    @property
-    def name(self) -> str:
-        return "journal"
-
-    @property
-    def version(self) -> str:
-        return ""
-
-    @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """The folder holds them."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

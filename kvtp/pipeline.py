@@ -34,7 +34,8 @@ class Pipeline:
     budget: AbstractBudget
     pruner: AbstractPruner
     clock: Stopwatch = field(default_factory=Stopwatch)
-    selecting: dict[tuple[int, int], float] = field(default_factory=dict)  # FLOPs by layer and visual tokens alive
+    # FLOPs of a selection by layer and visual tokens alive, counted once: budgets of one total cost about the same
+    selecting: dict[tuple[int, int], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for attribute in ("cache", "tower"):
@@ -88,14 +89,22 @@ class Pipeline:
             budget = self.granted(relevance, tokens)
         with self.clock("embed"):
             state = self.backbone.embed(tokens, prompt)
-        selection = 0.0
+        selection, counted = 0.0, False
         for layer in self.layers(budget):
             with self.clock("prefill"):
                 state = self.backbone.prefill(state, layer, self.pruner.site)
             key = (layer, len(state.visual_at))
-            with self.counting(key) if key not in self.selecting else self.clock("prune"):
-                state = self.cut(state, budget)
+            if key in self.selecting:
+                with self.clock("prune"):
+                    state = self.cut(state, budget)
+            else:
+                counted = True
+                with FlopCounterMode(display=False) as counter:
+                    state = self.cut(state, budget)
+                self.selecting[key] = float(counter.get_total_flops())
             selection += self.selecting[key]
+        if counted:  # the counter takes time: this question tells nothing of how long pruning takes
+            self.clock.forget("prune")
         with self.clock("prefill"):
             state = self.backbone.prefill(state, self.backbone.shape.layers)
         with self.clock("decode"):
@@ -123,14 +132,6 @@ class Pipeline:
         return state.keep(
             selection, renumber=self.pruner.positions == "renumber", compress_cache=self.pruner.compress_cache
         )
-
-    @contextmanager
-    def counting(self, key: tuple[int, int]) -> Iterator[None]:
-        """Count the selection's FLOPs, once per layer and number of tokens, budgets being alike in what they cost. The
-        counter takes time: the question that is counted has no time of pruning."""
-        with FlopCounterMode(display=False) as counter:
-            yield
-        self.selecting[key] = float(counter.get_total_flops())
 
 
 @contextmanager

@@ -15,19 +15,20 @@ class Tally:
     """Counts predictions."""
 
     def __init__(self) -> None:
-        self.done, self.labelled, self.errors, self.refused, self.score = 0, 0, 0, 0, 0.0
+        self.done, self.labelled, self.tried, self.errors, self.refused, self.score = 0, 0, 0, 0, 0, 0.0
 
     def add(self, prediction: Prediction) -> None:
         self.done += 1
         self.labelled += prediction.answer is not None
+        self.tried += prediction.answer is not None and prediction.outcome != "refused"
         self.score += prediction.score or 0.0
         self.errors += prediction.outcome in ERRORS
         self.refused += prediction.outcome == "refused"
 
     @property
     def accuracy(self) -> float | None:
-        """So far [%]; None where nothing has a label, or all is refused, as in `kvtp.benchmark._summary`."""
-        return 100 * self.score / self.labelled if self.labelled and self.refused < self.done else None
+        """So far [%]; None where nothing has a label, or all that has is refused, as in `kvtp.benchmark._summary`."""
+        return 100 * self.score / self.labelled if self.tried else None
 
 
 class Progress:

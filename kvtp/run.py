@@ -139,8 +139,7 @@ class Run:
         if self.logger is not None:
             self.tally.add(prediction)
             so_far = {"accuracy": self.tally.accuracy, "answered": self.tally.done, "errors": self.tally.errors}
-            told = {f"running/{name}": value for name, value in so_far.items() if value is not None}
-            self.logger.log_metrics(told)
+            self.logger.log_metrics({f"running/{name}": value for name, value in so_far.items() if value is not None})
         return prediction
 
     def show(self, place: int, question: Question, frames: Frames, tokens: VisualTokens, done: Answered) -> None:

@@ -1,6 +1,7 @@
 """Group `logger`: a mirror of what the files of a run or a training say. The files are the truth."""
 
 from abc import abstractmethod
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,26 @@ class Sample:
     tokens: int  # visual tokens kept
 
 
-class AbstractLogger(Logger):
+class NamedLogger(Logger):
+    """What Lightning asks of every logger. Settings are not logged: the folder holds them."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self.title = title
+
+    @property
+    def name(self) -> str:
+        return self.title
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """They are in the folder, and W&B is given them at its start."""
+
+
+class AbstractLogger(NamedLogger):
     """One run or training. Trainings use it as Lightning's loggers; evaluations call `log_metrics` after every question
     (`running/accuracy` [%], `running/answered`, `running/errors`) and `conclude` once."""
 

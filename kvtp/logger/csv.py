@@ -1,7 +1,6 @@
 """A CSV file, for spreadsheets."""
 
 import csv
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,25 +12,13 @@ from kvtp.logger.base import AbstractLogger, Sample
 
 class Csv(AbstractLogger):
     """`folder`/metrics.csv: one line per step of a training, or per question of a run with the accuracy so far; the
-    last line of a run holds its summary. What is resumed goes on with the same file. (Lightning's own CSVLogger would
-    start it afresh.)"""
+    last line of a run holds its summary. What is resumed goes on with the same file: steps of a training that were lost
+    with a kill come twice. (Lightning's own CSVLogger would start afresh.)"""
 
     def __init__(self, folder: Path, name: str, group: str, tags: Sequence[str], config: Mapping[str, Any]) -> None:
-        super().__init__()
-        self.path, self.title = Path(folder) / "metrics.csv", name
+        super().__init__(name)
+        self.path = Path(folder) / "metrics.csv"
         self.columns: list[str] = []
-
-    @property
-    def name(self) -> str:
-        return self.title
-
-    @property
-    def version(self) -> str:
-        return ""
-
-    @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """The folder holds them."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:

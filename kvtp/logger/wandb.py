@@ -2,7 +2,6 @@
 
 import logging
 import os
-from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
@@ -61,22 +60,14 @@ class Wandb(AbstractLogger):
         tags: Sequence[str],
         config: Mapping[str, Any],
     ) -> None:
-        super().__init__()
+        super().__init__(name)
         check_choice("logger.mode", mode, MODES)
         check_range("logger.timeout", timeout, 0)
         self.project, self.entity, self.mode, self.timeout = project, entity, mode, timeout
-        self.folder, self.title, self.group, self.tags, self.config = Path(folder), name, group, list(tags), config
-        self.tags = [tag[:64] for tag in self.tags]  # longer ones are refused
+        self.folder, self.group, self.config = Path(folder), group, config
+        self.tags = [tag[:64] for tag in tags]  # longer ones are refused
         self.broken = False
         self._run: Any = None
-
-    @property
-    def name(self) -> str:
-        return self.title
-
-    @property
-    def version(self) -> str:
-        return ""
 
     @property
     def run(self) -> Any:
@@ -126,11 +117,6 @@ class Wandb(AbstractLogger):
                 x_disable_stats=True,
             ),
         )
-
-    @rank_zero_only
-    @harmless
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        self.run.config.update(dict(params) if isinstance(params, Mapping) else vars(params), allow_val_change=True)
 
     @rank_zero_only
     @harmless

@@ -47,6 +47,7 @@ class Account:
         shape = self.shape
         attention = [sum(kinds) for kinds in zip(*answer.tokens_per_layer.values(), strict=True)]
         full = [answer.full_rows] * shape.layers
+        thop, full_thop = self.macs.total(frames, attention, answer.mlp_rows), self.macs.total(frames, full, full)
         return {
             "vision": vision(self.seeing, frames),
             "cues": vision_cues(self.seeing, frames, cues),
@@ -55,14 +56,14 @@ class Account:
             "prefill": llm_prefill(shape, attention, answer.mlp_rows),
             "prefill_causal": llm_prefill(shape, attention, answer.mlp_rows, causal=True),
             "decode": sum(llm_decode(shape, answer.cache_rows, steps) for steps in answer.steps),
-            "thop": 2 * self.macs.total(frames, attention, answer.mlp_rows),
+            "thop": 2 * thop,
             "full_prefill": llm_prefill(shape, full, full),
             "full_prefill_causal": llm_prefill(shape, full, full, causal=True),
-            "full_thop": 2 * self.macs.total(frames, full, full),
+            "full_thop": 2 * full_thop,
             "fastv": fastv(shape, attention),
             "full_fastv": fastv(shape, full),
-            "kvtp": 2 * (self.macs.total(frames, attention, answer.mlp_rows) - self.macs.lm_head),
-            "full_kvtp": 2 * (self.macs.total(frames, full, full) - self.macs.lm_head),
+            "kvtp": 2 * (thop - self.macs.lm_head),
+            "full_kvtp": 2 * (full_thop - self.macs.lm_head),
             "rows": sum(attention) / len(attention),
             "full_rows": answer.full_rows,
         }

@@ -22,6 +22,10 @@ class Stopwatch:
         finally:
             self.ms[part] += (self._now() - start) * 1e3
 
+    def forget(self, part: str) -> None:
+        """What was timed of a part since the last `take`."""
+        self.ms.pop(part, None)
+
     def take(self) -> dict[str, float]:
         """The times so far, and start again."""
         taken = {part: round(ms, 3) for part, ms in self.ms.items()}

@@ -9,6 +9,7 @@ import torch
 
 from kvtp.benchmark.base import AbstractBenchmark
 from kvtp.cell import make
+from kvtp.command import CommandError
 from kvtp.config import Row
 from kvtp.errors import Refused
 from kvtp.frames.base import AbstractFrames
@@ -60,12 +61,14 @@ class Line:
 
 
 def meter(rows: Sequence[Row], frames: Sequence[int], text: int, reply: int) -> list[Line]:
-    """By frames, then by backbone, then by row. No weights are read."""
+    """What no backbone can run first, then by frames, by backbone, by row. No weights are read. CommandError for a
+    backbone whose configuration is not there."""
     known: dict[str, tuple[DryBackbone, Account]] = {}
     lines, told = [], []
     for row in rows:
+        stages, account = _stages(row, text, reply, known)
         try:
-            lines.append((row, *_line_of(row, text, reply, known)))
+            lines.append((row, Pipeline(benchmark=Nothing(), frames=Unseen(), **stages), account))
         except ValueError as error:  # a cue that this backbone cannot give
             told += [Line(row.name, row.retention_ratio, count, None, str(error)) for count in frames]
     for count in frames:
@@ -80,18 +83,21 @@ def meter(rows: Sequence[Row], frames: Sequence[int], text: int, reply: int) -> 
     return told
 
 
-def _line_of(
+def _stages(
     row: Row, text: int, reply: int, known: dict[str, tuple[DryBackbone, Account]]
-) -> tuple[Pipeline, Account]:
+) -> tuple[dict[str, Any], Account]:
     """Of several rows with one backbone it is one object."""
     key = json.dumps(row.config["backbone"], sort_keys=True)
     if key not in known:
         real = make("backbone", {**row.config["backbone"], "device": "cpu"})
-        known[key] = DryBackbone(real, text, reply), Account.of(real)
+        try:
+            known[key] = DryBackbone(real, text, reply), Account.of(real)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
     dry, account = known[key]
     stages = {stage: make(stage, row.config[stage]) for stage in ("scout", "relevance", "budget", "pruner")}
-    stages |= {"relevance": Chance(stages["relevance"]), "scout": Deaf(stages["scout"])}
-    return Pipeline(benchmark=Nothing(), frames=Unseen(), backbone=dry, **stages), account
+    stages |= {"relevance": Chance(stages["relevance"]), "scout": Deaf(stages["scout"]), "backbone": dry}
+    return stages, account
 
 
 def _measure(row: Row, pipeline: Pipeline, account: Account, frames: Frames, tokens: VisualTokens) -> Line:

@@ -2,11 +2,14 @@
 
 import pytest
 import torch
-from toys import component
+from omegaconf import OmegaConf
+from toys import CONF, component
 
+from kvtp.command import CommandError
+from kvtp.config import Row
 from kvtp.metric.account import Account, MethodCost
 from kvtp.metric.dry import Chance, DryBackbone
-from kvtp.metric.meter import Line, Nothing, Unseen
+from kvtp.metric.meter import Line, Nothing, Unseen, meter
 from kvtp.pipeline import Pipeline
 from kvtp.report.costs import bars, shown, table
 from kvtp.types import Frames, Prompt, Question
@@ -48,6 +51,32 @@ def test_sizes_are_those_of_a_real_answer(tiny, pruner: str, newline: str) -> No
     account = Account.of(real)
     assert account.flops(told, 6, MethodCost(), idle.cues) == account.flops(answer, 6, MethodCost(), line.cues)
     assert cost == spent
+
+
+def test_a_cue_that_cannot_be_given_is_refused_and_a_checkpoint_that_is_not_there_is_an_error(tiny, tmp_path) -> None:
+    def row(checkpoint: str) -> Row:
+        backbone = {"_target_": "kvtp.backbone.llava_onevision.LlavaOnevision", **settings(checkpoint)}
+        groups = {"scout": "none", "relevance": "uniform", "budget": "uniform", "pruner": "prumerge"}
+        config = {group: section(group, option) for group, option in groups.items()}
+        return Row("prumerge", "id", tmp_path, {**groups}, (), {"backbone": backbone, **config})
+
+    def settings(checkpoint: str) -> dict:
+        told = {name: getattr(tiny(), name) for name in ("attn", "pool", "newline", "frame_chunk", "answer", "seed")}
+        told |= {"max_new_tokens": 4, "temperature": 0, "top_p": 1.0, "dtype": "float32", "device": "cpu"}
+        return told | {"checkpoint": checkpoint, "revision": None, "head": None, "head_revision": None}
+
+    (line,) = meter([row(tiny().checkpoint)], [4], 20, 2)
+    assert line.costs is None
+    assert "needs the cues probe_attention" in line.refused
+    with pytest.raises(CommandError, match="neither a folder"):
+        meter([row(str(tmp_path / "nowhere"))], [4], 20, 2)
+
+
+def section(group: str, option: str) -> dict:
+    parent = OmegaConf.create(
+        {"retention_ratio": 0.3, "seed": 0, group: OmegaConf.load(CONF / group / f"{option}.yaml")}
+    )
+    return OmegaConf.to_container(parent[group], resolve=True)
 
 
 def test_no_weights_are_read(tiny) -> None:
