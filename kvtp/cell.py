@@ -37,6 +37,7 @@ def assemble(rows: Sequence[Row]) -> list[Cell]:
             stages[stage] = made[key]
         try:
             cells.append(Cell(row, Pipeline(**stages)))
+            _ = stages["relevance"].identity
         except ValueError as error:  # cues that this backbone cannot give, a checkpoint that is not there
             raise CommandError(f"{row.name}: {error}") from error
     return cells

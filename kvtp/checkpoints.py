@@ -1,24 +1,36 @@
 """What a stopped training goes on from."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from kvtp.command import CommandError
 from kvtp.errors import check_whole
 
 
 class Checkpoints(Callback):
     """`folder`/last.ckpt every `every` steps, at validations, and the one before it as before.ckpt.
 
+    `best`: a validation metric, the higher the better: the weights that had the highest value are what a training ends
+    with, from best.ckpt; None = the last ones.
+
     Lightning's own callback saves before the validation of the same step, which a resumed training then leaves out; and
     it writes to the temporary folder first, from where a move to another file system may be torn.
     """
 
-    def __init__(self, folder: str, every: int) -> None:
+    def __init__(self, folder: str, every: int, best: str | None) -> None:
         check_whole("callbacks.checkpoints.every", every, 1)
         self.folder, self.every = Path(folder), every
+        self.best, self.highest = best, float("-inf")
         self.saved = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"highest": self.highest}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.highest = state["highest"]
 
     def last(self) -> Path | None:
         """What to go on from, if there is anything."""
@@ -36,16 +48,30 @@ class Checkpoints(Callback):
             self._save(trainer)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.best is not None and self.best not in trainer.callback_metrics:
+            told = ", ".join(sorted(name for name in trainer.callback_metrics if name.startswith("val/")))
+            raise CommandError(f"callbacks.checkpoints.best={self.best} is no validation metric; there are: {told}")
         if trainer.state.fn == "fit":
             self._save(trainer)
+
+    def chosen(self) -> Path | None:
+        """The checkpoint whose weights a training ends with; None = those that it has."""
+        path = self.folder / "best.ckpt"
+        return path if self.best is not None and path.exists() else None
 
     def _save(self, trainer: Trainer) -> None:
         if trainer.global_step == self.saved:  # batches are accumulated
             return
         self.saved = trainer.global_step
         last, new = self.folder / "last.ckpt", self.folder / "new.ckpt"
+        value = trainer.callback_metrics.get(self.best)
+        better = value is not None and float(value) > self.highest
+        self.highest = float(value) if better else self.highest
         trainer.save_checkpoint(new)
         if trainer.is_global_zero:
+            if better:
+                shutil.copy(new, self.folder / "best.new")
+                (self.folder / "best.new").replace(self.folder / "best.ckpt")
             if last.exists():
                 last.replace(self.folder / "before.ckpt")
             new.replace(last)

@@ -27,6 +27,7 @@ FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 # these say where and how fast, not what is predicted
 NEUTRAL = (
     ("backbone", "device"),
+    ("relevance", "device"),
     ("frames", "reader"),
     ("frames", "timeout"),
     ("frames", "workers"),

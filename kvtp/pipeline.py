@@ -75,6 +75,11 @@ class Pipeline:
             tokens = self.backbone.encode(frames, cues)
         return frames, tokens
 
+    def look(self, frames: Frames) -> None:
+        """What the predictor makes of the video alone, which is shared likewise."""
+        with self.clock("relevance_video"):
+            self.relevance.look(frames)
+
     def answer(self, question: Question, frames: Frames, tokens: VisualTokens) -> tuple[Answer, MethodCost]:
         """What depends on the question and on the method; and what choosing the tokens cost."""
         self.pruner.question_id = question.id

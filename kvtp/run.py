@@ -69,7 +69,8 @@ class Run:
             "videos": self.benchmark.videos_identity,
             "accounting": str(ACCOUNTING),
         }
-        weights = self.pipeline.backbone.identity
+        networks = (self.pipeline.backbone, self.pipeline.relevance)
+        weights = "+".join(network.identity for network in networks if network.identity)
         self.store.describe(self.row.config, self.row.overrides, self.questions, weights=weights, **marks)
         return ids.keys() - {id for id, row in self.store.read().items() if row.outcome not in ERRORS}
 

@@ -96,6 +96,8 @@ class Runner:
             for group, videos in shares:
                 if videos:
                     group[0].pipeline.backbone.load()  # here, that no question's time holds it
+                    for run in group:
+                        run.pipeline.relevance.load()
                     account = Account.of(group[0].pipeline.backbone)
                     for run in group:
                         run.write_as(ranks.rank, ranks.world, account, stack)
@@ -111,17 +113,24 @@ class Runner:
 
         Times [ms] are of the attempt that succeeded. Those of the video go to the first question of each run:
         `decode_video` is the wait for the decoder, which works ahead, and `vision` includes the cues of every method
-        in the group. All other parts are of one question and one run.
+        in the group; `relevance_video` is the predictor's look at it. All other parts are of one question and one run.
         """
         questions, *following = videos
         first = group[0].pipeline
         cues = frozenset[str]().union(*(run.pipeline.cues for run in group))
         watch = partial(first.watch, questions[0].video, cues, [later[0].video for later in following])
         seen, watching = self._try(watch, first.clock, questions[0].ref.path)
+        looking: dict[int, Mapping[str, float]] = {}
         for run in group:
             mine = [question for question in questions if question.id in run.pending]
+            predictor = id(run.pipeline.relevance)
+            if mine and predictor not in looking and not isinstance(seen, Failure):
+                # should it fail, it does so again with the first question, which tells
+                looking[predictor] = self._try(
+                    partial(run.pipeline.look, seen[0]), run.pipeline.clock, questions[0].ref.path
+                )[1]
             for place, question in enumerate(mine):
-                times = watching if place == 0 else {}
+                times = {**watching, **looking.get(predictor, {})} if place == 0 else {}
                 if isinstance(seen, Failure):
                     progress.add(run.record(question, seen, None, times))
                     continue

@@ -63,7 +63,7 @@ class Store:
         """Write `.hydra/` before the first prediction. CommandError if those here are of other questions, weights,
         videos, or of another parser or accounting.
 
-        `weights`: the backbone's identity. `parser`, `videos`: the benchmark's.
+        `weights`: the identities of all networks. `parser`, `videos`: the benchmark's.
         """
         about = self.folder / ".hydra"
         about.mkdir(exist_ok=True)

@@ -76,7 +76,8 @@ def train(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
         return
     _fit(trainer, module, data, journal, callbacks.get("checkpoints"))
     if trainer.is_global_zero:
-        _finish(module, folder, journal, {"steps": trainer.global_step, "seconds": round(timer.time_elapsed("train"))})
+        cost = {"steps": trainer.global_step, "seconds": round(timer.time_elapsed("train"))}
+        _finish(module, folder, journal, cost | _choose(module, callbacks.get("checkpoints")))
         for mirror in mirrors:
             mirror.close()
 
@@ -174,6 +175,16 @@ def _fit(
         raise CommandError(f"stopped at step {trainer.global_step}; the same command goes on") from error
     if not journal.validated(trainer.global_step):
         trainer.validate(module, datamodule=data, verbose=False)
+
+
+def _choose(module: AbstractModule, saved: Checkpoints | None) -> dict[str, int]:
+    """The best weights instead of the last ones, where they are asked for."""
+    chosen = None if saved is None else saved.chosen()
+    if chosen is None:
+        return {}
+    known = torch.load(chosen, map_location="cpu", weights_only=False)
+    module.load_state_dict(known["state_dict"])
+    return {"best_step": known["global_step"]}
 
 
 def _finish(module: AbstractModule, folder: Path, journal: Journal, cost: Mapping[str, int]) -> None:

@@ -1,13 +1,22 @@
 import os
 from pathlib import Path
+from string import printable
 
 import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPTokenizer,
+    SiglipImageProcessor,
+)
 
 from kvtp.backbone._new import new_llava, new_siglip, new_tokenizer
 from kvtp.data._describe import corpus
+from kvtp.relevance._fusion import Fusion
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -36,8 +45,30 @@ def random_checkpoints(tmp_path_factory):
     torch.nn.init.normal_(model.get_input_embeddings().weight, std=1.0)
     model.save_pretrained(folder / "tiny")
     words.save_pretrained(folder / "tiny")
-    siglip.save_pretrained(folder / "tiny_siglip")
+    for name in ("tiny_siglip", "tiny_kvtp"):
+        siglip.save_pretrained(folder / name)
+        words.save_pretrained(folder / name)
+        SiglipImageProcessor(size={"height": 128, "width": 128}).save_pretrained(folder / name)
+    Fusion(2, 0.1, 0.2, "paper", 0.05).save(folder / "tiny_kvtp")
+    _random_clip(folder / "tiny_clip")
     return folder
+
+
+def _random_clip(folder: Path) -> None:
+    """Its tokens are letters."""
+    tower = {"hidden_size": 24, "intermediate_size": 40, "num_attention_heads": 2, "num_hidden_layers": 2}
+    letters = [letter + end for end in ("", "</w>") for letter in printable[:95]]
+    words = CLIPTokenizer(
+        vocab={token: place for place, token in enumerate([*letters, "<|startoftext|>", "<|endoftext|>"])}, merges=[]
+    )
+    special = {"bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": 0}
+    text = {**tower, **special, "vocab_size": len(words), "max_position_embeddings": 20}
+    vision = {**tower, "image_size": 32, "patch_size": 8}
+    torch.manual_seed(0)
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(folder)
+    words.save_pretrained(folder)
+    side = {"height": 32, "width": 32}
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=side).save_pretrained(folder)
 
 
 @pytest.fixture(scope="session")

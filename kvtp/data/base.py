@@ -53,12 +53,9 @@ class AbstractData(LightningDataModule):
     gives: ClassVar[type]
     allow_zero_length_dataloader_with_multiple_devices = True  # more processes than validation batches
 
-    def __init__(self, benchmark: Shapes, held_out_videos: int, seed: int) -> None:
+    def __init__(self, seed: int) -> None:
         super().__init__()
-        check_whole("data.held_out_videos", held_out_videos, 1)
-        if benchmark.split != "train":
-            raise ValueError(f"data.benchmark.split must be train, got {benchmark.split!r}; the others are for tests")
-        self.train, self.val, self.seed = benchmark, benchmark.other("val", held_out_videos), seed
+        self.seed = seed
         self._one_at_a_time = Lock()  # the thread of the stream, and validation
 
     @abstractmethod
@@ -94,3 +91,14 @@ class AbstractData(LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         mine = range(self.trainer.global_rank, self.held_out, self.trainer.world_size)
         return DataLoader(HeldOut(self.held_out_batch, mine), batch_size=None, shuffle=False)
+
+
+class ShapesData(AbstractData):
+    """Learns from films of the `train` split; `held_out_videos` of the `val` split are for validation."""
+
+    def __init__(self, benchmark: Shapes, held_out_videos: int, seed: int) -> None:
+        super().__init__(seed)
+        check_whole("data.held_out_videos", held_out_videos, 1)
+        if benchmark.split != "train":
+            raise ValueError(f"data.benchmark.split must be train, got {benchmark.split!r}; the others are for tests")
+        self.train, self.val = benchmark, benchmark.other("val", held_out_videos)

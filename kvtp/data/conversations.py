@@ -15,7 +15,7 @@ from kvtp.benchmark._world import KINDS, Film, question
 from kvtp.benchmark.shapes import Shapes
 from kvtp.data._describe import LIST, narrate
 from kvtp.data._states import TowerStates
-from kvtp.data.base import AbstractData
+from kvtp.data.base import ShapesData
 from kvtp.errors import check_range, check_ratio, check_whole
 from kvtp.frames._sampler import AbstractSampler
 from kvtp.frames.base import ahead
@@ -45,7 +45,7 @@ class Conversations(NamedTuple):
     seed: int
 
 
-class ShapesConversations(AbstractData):
+class ShapesConversations(ShapesData):
     """A batch = `size` films drawn at random. About each there are `captions` requests to list all that is seen,
     `open_ended` random questions without options, to be answered in words, `lettered` ones with options, and `naming`
     ones that ask which letter stands for an option: what is seen is learnt sooner than which letter stands for it.

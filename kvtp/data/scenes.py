@@ -11,7 +11,7 @@ from torch import Tensor
 from kvtp.benchmark._world import PLACES, Event
 from kvtp.benchmark.shapes import Shapes
 from kvtp.data._describe import CHOICES, Description, describe
-from kvtp.data.base import AbstractData
+from kvtp.data.base import ShapesData
 from kvtp.data.moments import moments
 from kvtp.errors import check_range, check_whole
 from kvtp.frames.base import AbstractFrames
@@ -36,7 +36,7 @@ class Scenes(NamedTuple):
     choices: Mapping[str, tuple[int, int]]
 
 
-class ShapesScenes(AbstractData):
+class ShapesScenes(ShapesData):
     """A batch = `videos` films, of each all pictures with an object and `background` others, one description for each.
 
     A share `shape_only` of descriptions tells the shape alone: it is the hardest to see, and colour and place, once

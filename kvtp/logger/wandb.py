@@ -148,6 +148,11 @@ class Wandb(AbstractLogger):
 
     @rank_zero_only
     @harmless
+    def picture(self, name: str, path: Path, step: int) -> None:
+        self.run.log({name: wandb.Image(str(path))})
+
+    @rank_zero_only
+    @harmless
     def close(self) -> None:
         if self._run is not None:
             self._run.finish()

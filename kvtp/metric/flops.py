@@ -28,13 +28,18 @@ def llm_decode(shape: LLMShape, cache_rows: Sequence[int], steps: int) -> float:
     return 2.0 * (steps * linear + 2 * seen * _inner(shape))
 
 
+def encoder(rows: int, width: int, ffn: int, layers: int) -> int:
+    """MACs of transformer layers with full attention among so many rows, and an MLP of two matrices."""
+    return layers * rows * width * (4 * width + 2 * ffn + 2 * rows)
+
+
 def vision(shape: VisionShape, frames: int, pooled: bool = False) -> float:
     """FLOPs of tower and projector; `pooled`: and of the tower's pooling head, where a cue or predictor uses it.
 
     A pooling head makes keys and values of all patches for one probe, then runs an MLP as wide as the layers' (SigLIP).
     """
-    patch = shape.width * (4 * shape.width + 2 * shape.ffn + 2 * shape.patches)
-    macs = shape.patches * (shape.patch_values * shape.width + shape.layers * patch)
+    macs = shape.patches * shape.patch_values * shape.width
+    macs += encoder(shape.patches, shape.width, shape.ffn, shape.layers)
     macs += shape.projected * sum(rows * columns for rows, columns in shape.projector)
     if pooled:
         macs += shape.patches * (2 * shape.width**2 + 2 * shape.width) + 2 * shape.width**2

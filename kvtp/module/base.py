@@ -12,6 +12,7 @@ from torch import nn
 from transformers import get_cosine_schedule_with_warmup
 
 from kvtp.errors import check_range, check_whole
+from kvtp.logger.base import AbstractLogger
 
 RECORDS = "training"  # in a trained model's folder: one folder per training that it went through
 
@@ -44,6 +45,12 @@ class AbstractModule(LightningModule):
     def tell(self, name: str, value: float) -> None:
         """One observation of a validation metric; the mean over all of them, of all processes, is logged."""
         self._told.append((name, value))
+
+    def show(self, name: str, picture: Path) -> None:
+        """A picture for the loggers that show pictures."""
+        for logger in self.loggers:
+            if isinstance(logger, AbstractLogger):
+                logger.picture(name, picture, self.global_step)
 
     def on_validation_epoch_end(self) -> None:
         told: list[Any] = [self._told]

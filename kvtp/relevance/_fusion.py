@@ -1,13 +1,18 @@
 """KVTP's context fusion head: a frame's relevance also tells of its clip and of the whole video."""
 
+import json
 import math
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.utils import cached_file
 
 from kvtp.errors import check_choice, check_range, check_whole
+
+FILE = "fusion.json"  # beside a SigLIP that was trained with it
 
 
 class Fusion(nn.Module):
@@ -33,6 +38,34 @@ class Fusion(nn.Module):
         self.clip, self.theta, self.phi, self.query = clip, theta, phi, query
         self.local_temperature = nn.Parameter(torch.tensor(math.log(temperature)))  # logarithms: they stay positive
         self.global_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+
+    @classmethod
+    def load(cls, checkpoint: str, revision: str | None) -> "Fusion":
+        """Of a folder or hub id; ValueError where there is none."""
+        path = cached_file(checkpoint, FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
+        if path is None:
+            raise ValueError(
+                f"{checkpoint!r} has no {FILE}: it was not trained with a context fusion head; take a checkpoint that "
+                "module=relevance has trained, or relevance.fusion=none, or relevance=siglip"
+            )
+        told = json.loads(Path(path).read_text())
+        learnt = {name: told.pop(name) for name in ("local_temperature", "global_temperature")}
+        fusion = cls(**told, temperature=1.0)
+        for name, value in learnt.items():
+            torch.nn.init.constant_(getattr(fusion, name), math.log(value))
+        return fusion
+
+    def save(self, folder: Path) -> None:
+        settings = {"clip": self.clip, "theta": self.theta, "phi": self.phi, "query": self.query}
+        (folder / FILE).write_text(json.dumps(settings | self.temperatures, indent=1) + "\n")
+
+    @property
+    def temperatures(self) -> dict[str, float]:
+        """As they are now."""
+        return {
+            "local_temperature": self.local_temperature.exp().item(),
+            "global_temperature": self.global_temperature.exp().item(),
+        }
 
     def forward(
         self, frames: Float[Tensor, "T d"], queries: Float[Tensor, "Q d"], scale: Tensor, bias: Tensor

@@ -14,6 +14,17 @@ class AbstractRelevance(ABC):
 
     cues: ClassVar[frozenset[str]] = frozenset()
 
+    @property
+    def identity(self) -> str:
+        """Changes when its weights do; empty where it has none."""
+        return ""
+
+    def load(self) -> None:  # noqa: B027 — most have no weights
+        """Load the weights now (idempotent)."""
+
+    def look(self, frames: Frames) -> None:  # noqa: B027 — likewise
+        """What depends on the video alone, kept until another video comes."""
+
     @abstractmethod
     def __call__(self, frames: Frames, tokens: VisualTokens, question: Question) -> Float[Tensor, " T"]: ...
 

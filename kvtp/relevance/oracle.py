@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kvtp.relevance._labels import clip_of
 from kvtp.relevance.base import AbstractRelevance
 from kvtp.types import Frames, Question, VisualTokens
 
@@ -24,12 +25,6 @@ class Oracle(AbstractRelevance):
                 f"relevance=oracle needs one label per clip, got {question.relevance} for question {question.id!r}; "
                 "choose a benchmark with relevance labels or another relevance"
             )
-        video = question.ref
-        start = 0.0 if video.start is None else video.start
-        end = frames.duration if video.end is None else video.end
-        if end <= start:
-            raise ValueError(f"the end of a video must lie after its start, got {start} … {end} s for {question.id!r}")
-        clips = len(question.relevance)
-        clip = ((tokens.timestamps - start) / (end - start) * clips).floor().long().clamp(0, clips - 1)
+        clip = clip_of(tokens.timestamps, frames.duration, len(question.relevance), question)
         labels = self.sign * torch.tensor(question.relevance, dtype=torch.float32)
         return labels.to(tokens.features.device)[clip.to(tokens.features.device)]

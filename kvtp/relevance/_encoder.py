@@ -1,0 +1,144 @@
+"""A dual encoder (SigLIP, CLIP): pictures and texts become points of one space."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+
+from kvtp.backbone.base import VisionShape
+from kvtp.errors import check_choice
+from kvtp.metric.flops import encoder, vision
+
+# SigLIP's default settings of the special tokens lie outside its default vocabulary, and it says so on every load
+logging.getLogger("transformers.configuration_utils").addFilter(
+    lambda record: not record.getMessage().startswith("Model config: ")
+)
+PADDINGS = ("max_length", "none")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder in the Hugging Face layout, or a hub id with its `revision`. What its files tell without weights."""
+
+    name: str
+    revision: str | None
+    family: str  # siglip | clip
+    key: str  # of the configuration, for messages
+
+    @cached_property
+    def config(self) -> Any:
+        """ValueError for what is not there, or is of another family."""
+        try:
+            config = AutoConfig.from_pretrained(self.name, revision=self.revision)
+        except OSError as error:
+            raise ValueError(
+                f"{self.key} {self.name!r} is neither a folder with a config.json nor a hub id that is cached or can "
+                f"be fetched; name a folder, or fetch it where there is a network ({error})"
+            ) from error
+        if config.model_type != self.family:
+            raise ValueError(
+                f"{self.key} must be a {self.family} model (SigLIP 2 with square pictures is siglip, too), "
+                f"{self.name!r} is {config.model_type}; choose another checkpoint"
+            )
+        return config
+
+    @cached_property
+    def words(self) -> PreTrainedTokenizerBase:
+        return AutoTokenizer.from_pretrained(self.name, revision=self.revision)
+
+    @property
+    def length(self) -> int:
+        """Tokens that a text may have."""
+        return self.config.text_config.max_position_embeddings
+
+    def parts(self, text: str) -> list[list[int]]:
+        """A text's tokens; of a long one in parts, each with the special tokens that the tokenizer puts around a text.
+        (KVTP's released code puts them around the whole, so that its parts but the last have no end.)"""
+        whole, bare = self.words(text).input_ids, self.words(text, add_special_tokens=False).input_ids
+        first = next(start for start in range(len(whole)) if whole[start : start + len(bare)] == bare) if bare else 0
+        before, after = whole[:first], whole[first + len(bare) :]
+        return [[*before, *part, *after] for part in chunks(bare, self.length - len(before) - len(after))]
+
+    def look_flops(self, pictures: int) -> float:
+        """Of embedding so many pictures (1 MAC = 2 FLOPs)."""
+        seeing = self.config.vision_config
+        patches = (seeing.image_size // seeing.patch_size) ** 2
+        values = seeing.num_channels * seeing.patch_size**2
+        if self.family == "siglip":
+            shape = VisionShape(
+                *(patches, values, seeing.hidden_size, seeing.intermediate_size, seeing.num_hidden_layers, 0, ())
+            )
+            return vision(shape, pictures, pooled=True)
+        macs = encoder(patches + 1, seeing.hidden_size, seeing.intermediate_size, seeing.num_hidden_layers)
+        macs += seeing.hidden_size * (patches * values + self.config.projection_dim)
+        return 2.0 * pictures * macs
+
+    def read_flops(self, pictures: int, text: str, padding: str) -> float:
+        """Of embedding a text, and of its products with so many pictures."""
+        reading = self.config.text_config
+        joint = self.config.vision_config.hidden_size if self.family == "siglip" else self.config.projection_dim
+        parts = [self.length if padding == "max_length" else len(part) for part in self.parts(text)]
+        sizes = (reading.hidden_size, reading.intermediate_size, reading.num_hidden_layers)
+        macs = sum(encoder(length, *sizes) + reading.hidden_size * joint + pictures * joint for length in parts)
+        return 2.0 * macs
+
+
+class Encoder(nn.Module):
+    """The networks of a checkpoint.
+
+    padding: max_length = texts are filled up to the length that the model was trained with; none = as in KVTP's
+    released code, which SigLIP, pooling the last place, was not trained with.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, padding: str, dtype: torch.dtype) -> None:
+        super().__init__()
+        check_choice("padding", padding, PADDINGS)
+        self.checkpoint, self.padding = checkpoint, padding
+        name, revision = checkpoint.name, checkpoint.revision
+        self.model = AutoModel.from_pretrained(name, config=checkpoint.config, revision=revision, dtype=dtype)
+        self.processor = AutoImageProcessor.from_pretrained(name, revision=revision)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.logit_scale.device
+
+    @property
+    def scale(self) -> Float[Tensor, ""]:
+        """Of the logits: what a cosine is multiplied with."""
+        return self.model.logit_scale.exp().squeeze()
+
+    @property
+    def bias(self) -> Float[Tensor, ""]:
+        """Of the logits; CLIP has none."""
+        bias = getattr(self.model, "logit_bias", None)
+        return torch.zeros_like(self.scale) if bias is None else bias.squeeze()
+
+    def look(self, pixels: UInt8[Tensor, "T H W 3"]) -> Float[Tensor, "T d"]:
+        """Embeddings of pictures, as the checkpoint's own processor prepares them."""
+        ready = self.processor(
+            images=list(pixels.cpu().numpy()), input_data_format="channels_last", return_tensors="pt"
+        ).pixel_values
+        ready = ready.to(self.device, self.model.dtype)
+        return self.model.get_image_features(pixel_values=ready).pooler_output
+
+    def read(self, text: str) -> Float[Tensor, "Q d"]:
+        """Embeddings of a text's parts; one, unless it is long."""
+        parts = self.checkpoint.parts(text)
+        if self.padding == "none":  # unlike lengths do not fit one batch
+            return torch.cat([self._read([part]) for part in parts])
+        filler = self.checkpoint.words.pad_token_id
+        return self._read([part + [filler] * (self.checkpoint.length - len(part)) for part in parts])
+
+    def _read(self, rows: Sequence[Sequence[int]]) -> Float[Tensor, "Q d"]:
+        return self.model.get_text_features(input_ids=torch.tensor(rows, device=self.device)).pooler_output
+
+
+def chunks(ids: Sequence[int], size: int) -> list[list[int]]:
+    """In order, each of `size` but a shorter last one; one empty chunk of nothing."""
+    return [list(ids[start : start + size]) for start in range(0, max(1, len(ids)), size)]

@@ -1,0 +1,61 @@
+"""What the predictor learns from: labels in time, and no video on both sides."""
+
+import pytest
+import torch
+
+
+def test_labels_are_those_of_the_clip_that_a_picture_shows(data) -> None:
+    """Six clips of a second, two pictures of each."""
+    kept = data("sparsekv", videos=3, questions=2)
+    batch = kept.batch(0)
+    assert len(batch.videos) == 3
+    known = {question.ref.path: {} for questions in kept.train for question in questions}
+    for questions in kept.train:
+        for question in questions:
+            known[question.ref.path][question.text] = question.relevance
+    for video in batch.videos:
+        assert len(video.texts) == 2
+        assert video.labels.shape == (2, 12)
+        for text, labels in zip(video.texts, video.labels, strict=True):
+            assert labels.tolist() == [known[video.video][text][clip] for clip in range(6) for _ in range(2)]
+
+
+def test_no_video_is_on_both_sides(data) -> None:
+    kept = data("sparsekv", held_out_videos=2)
+    train, val = ({question.cluster for questions in side for question in questions} for side in (kept.train, kept.val))
+    assert len(train) == 4
+    assert len(val) == 2
+    assert not train & val
+    assert kept.held_out == 2
+    assert {kept.make_held_out(number).videos[0].video for number in range(2)} == {
+        questions[0].ref.path for questions in kept.val
+    }
+    assert all(len(kept.make_held_out(number).videos[0].texts) == 5 for number in range(2))
+
+
+def test_a_batch_is_a_function_of_its_number(data) -> None:
+    one, again, other = (data("sparsekv", videos=2, questions=3) for _ in range(3))
+    first = one.batch(4)
+    other.batch(0)
+    for kept in (again, other):
+        for video, same in zip(first.videos, kept.batch(4).videos, strict=True):
+            assert video.texts == same.texts
+            assert video.pixels.equal(same.pixels)
+            assert video.labels.equal(same.labels)
+    assert one.batch(5).videos[0].texts != first.videos[0].texts
+
+
+def test_other_seeds_hold_other_videos_out(data) -> None:
+    sides = {tuple(questions[0].cluster for questions in data("sparsekv", seed=seed).val) for seed in range(6)}
+    assert len(sides) > 1
+
+
+def test_there_must_be_videos_to_learn_from(data) -> None:
+    with pytest.raises(Exception, match="it has 6; hold fewer out"):
+        data("sparsekv", held_out_videos=6)
+
+
+def test_pictures_of_a_video_are_in_time(data) -> None:
+    video = data("sparsekv").batch(0).videos[0]
+    assert video.pixels.dtype == torch.uint8
+    assert len(video.pixels) == 12
