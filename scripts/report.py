@@ -17,7 +17,8 @@ log = logging.getLogger("kvtp.report")
 def main(cfg: DictConfig) -> None:
     with one_line_errors():
         rows = compose_rows(cfg)
-        from kvtp.report.comparison import accuracies, pairs, shown, write
+        from kvtp.report.comparison import accuracies, along, pairs, shown, write
+        from kvtp.report.figures import svg, sweep
         from kvtp.report.page import page
         from kvtp.store import Store, write_whole
 
@@ -33,6 +34,12 @@ def main(cfg: DictConfig) -> None:
             log.warning("%s", said)
         folder = Path(HydraConfig.get().runtime.output_dir)
         told = accuracies(runs)
+        over = ""
+        if cfg.axis is not None:
+            told = [{**line, cfg.axis: value} for line, value in zip(told, along(cfg.axis, runs), strict=True)]
+            figure = sweep(told, cfg.axis)
+            figure.savefig(folder / "sweep.png", dpi=110)
+            over = svg(figure)
         write(told, folder / "accuracies.csv")
         try:
             tested = pairs(runs)
@@ -40,7 +47,7 @@ def main(cfg: DictConfig) -> None:
             raise CommandError(str(error)) from error
         write(tested, folder / "pairs.csv")
         shots = [(row, predictions, Store(row.folder).samples()) for row, predictions in runs]
-        write_whole(folder / "report.html", page(f"{cfg.name} {cfg.run_id}", shots, told, tested))
+        write_whole(folder / "report.html", page(f"{cfg.name} {cfg.run_id}", shots, told, tested, over))
         log.info("%s\n%s", folder / "report.html", shown(told))
 
 

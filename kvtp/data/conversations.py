@@ -16,7 +16,7 @@ from kvtp.benchmark.shapes import Shapes
 from kvtp.data._describe import LIST, narrate
 from kvtp.data._states import TowerStates
 from kvtp.data.base import ShapesData
-from kvtp.errors import check_range, check_ratio, check_whole
+from kvtp.errors import check_choice, check_range, check_ratio, check_whole
 from kvtp.frames._sampler import AbstractSampler
 from kvtp.frames.base import ahead
 from kvtp.types import Prompt, Question
@@ -49,6 +49,7 @@ class ShapesConversations(ShapesData):
     """A batch = `size` films drawn at random. About each there are `captions` requests to list all that is seen,
     `open_ended` random questions without options, to be answered in words, `lettered` ones with options, and `naming`
     ones that ask which letter stands for an option: what is seen is learnt sooner than which letter stands for it.
+    `kinds` of question are drawn evenly; one that is harder to learn may stand there several times.
 
     The decoder gets a random part of each film's tokens, so that a shorter input is nothing new to it, whichever way
     it became shorter: the batch's retention ratio is log-uniform in `retention`, and frames differ in their keep rates
@@ -72,6 +73,7 @@ class ShapesConversations(ShapesData):
         open_ended: int,
         lettered: int,
         naming: int,
+        kinds: Sequence[str],
         retention: Sequence[float],
         unevenness: float,
         held_out_retention: Sequence[float],
@@ -84,6 +86,11 @@ class ShapesConversations(ShapesData):
             check_whole(f"data.{name}", count, 0)
         if not any(self.forms.values()):
             raise ValueError(f"one of {', '.join(f'data.{form}' for form in self.forms)} must be above 0")
+        for kind in kinds:
+            check_choice("data.kinds", kind, KINDS)
+        if not kinds:
+            raise ValueError(f"data.kinds must be some of {', '.join(KINDS)}, got none")
+        self.kinds = tuple(kinds)
         check_range("data.unevenness", unevenness, 0)
         for ratio in (*retention, *held_out_retention):
             check_ratio(ratio)
@@ -127,11 +134,16 @@ class ShapesConversations(ShapesData):
         for _ in range(self.forms["captions"]):
             yield _listing(about, film)
         for _ in range(self.forms["open_ended"]):
-            yield _in_words(about, _any_question(film, rng))
+            yield _in_words(about, self._any_question(film, rng))
         for _ in range(self.forms["lettered"]):
-            yield _by_letter(about, _any_question(film, rng))
+            yield _by_letter(about, self._any_question(film, rng))
         for _ in range(self.forms["naming"]):
-            yield _naming(about, _any_question(film, rng), rng)
+            yield _naming(about, self._any_question(film, rng), rng)
+
+    def _any_question(self, film: Film, rng: np.random.Generator) -> Question:
+        kind = str(rng.choice(self.kinds))
+        asked = question(film, kind, rng)
+        return Question(film.name, film.name, asked.text, asked.options, asked.answer, {"kind": kind})
 
     def _seen(self, benchmark: Shapes, films: Sequence[Film]) -> Tensor:
         videos = [benchmark.path(film) for film in films]
@@ -143,12 +155,6 @@ class ShapesConversations(ShapesData):
     def _states(self, benchmark: Shapes) -> TowerStates:
         backbone = self.trainer.lightning_module.backbone
         return TowerStates(str(self.states), backbone, benchmark, self.frames)
-
-
-def _any_question(film: Film, rng: np.random.Generator) -> Question:
-    kind = str(rng.choice(KINDS))
-    asked = question(film, kind, rng)
-    return Question(film.name, film.name, asked.text, asked.options, asked.answer, {"kind": kind})
 
 
 def _listing(about: int, film: Film) -> Talk:

@@ -8,11 +8,16 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from kvtp.benchmark._summary import accuracy
+from kvtp.benchmark.base import AbstractBenchmark
+from kvtp.cell import make
+from kvtp.command import CommandError
 from kvtp.config import Row
+from kvtp.metric.sparsity import keyframe_sparsity
 from kvtp.metric.statistics import compare, holm, interval
 from kvtp.summary import visual_tokens
 from kvtp.types import ERRORS, Prediction
@@ -57,7 +62,7 @@ def pairs(runs: Sequence[tuple[Row, Sequence[Prediction]]]) -> list[dict[str, An
     prune nothing: second minus first, and what each kept. `p_holm`: `p` adjusted for the number of lines."""
     lines: list[dict[str, Any]] = []
     for (one, before), (other, after) in combinations(runs, 2):
-        if any(one.choices[group] != other.choices[group] for group in ("backbone", "benchmark")):
+        if any(one.config[group] != other.config[group] for group in ("backbone", "benchmark")):
             continue
         if one.retention_ratio is not None and other.retention_ratio not in (one.retention_ratio, None):
             continue
@@ -68,6 +73,26 @@ def pairs(runs: Sequence[tuple[Row, Sequence[Prediction]]]) -> list[dict[str, An
     for line, adjusted in zip(lines, holm([line["p"] for line in lines]), strict=True):
         line["p_holm"] = adjusted
     return lines
+
+
+def along(axis: str, runs: Sequence[tuple[Row, Sequence[Prediction]]]) -> list[float | None]:
+    """Of each run the value of the setting `axis`, as budget.temperature; None where it has none. `sparsity`: the mean
+    over its questions of the keyframe sparsity of their labels."""
+    if axis == "sparsity":
+        benchmarks = [make("benchmark", row.config["benchmark"]) for row, _ in runs]
+        return [_sparsity(benchmark) for benchmark in benchmarks]
+    found = [OmegaConf.select(OmegaConf.create(dict(row.config)), axis) for row, _ in runs]
+    if not any(isinstance(value, int | float) for value in found):
+        raise CommandError(f"axis must name a number in the runs' settings, or be sparsity, got {axis!r}: {found}")
+    return [float(value) if isinstance(value, int | float) else None for value in found]
+
+
+def _sparsity(benchmark: AbstractBenchmark) -> float:
+    questions = (benchmark[index] for index in range(len(benchmark)))
+    told = [keyframe_sparsity(question.relevance) for question in questions if question.relevance]
+    if not told:
+        raise CommandError("axis=sparsity needs questions with relevance labels; choose another axis")
+    return sum(told) / len(told)
 
 
 def write(lines: Sequence[Mapping[str, Any]], path: Path) -> None:

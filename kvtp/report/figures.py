@@ -5,6 +5,7 @@ from io import StringIO
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 MARKERS = "osD^vP*Xhd"
@@ -13,26 +14,44 @@ MARKERS = "osD^vP*Xhd"
 def pareto(lines: Sequence[Mapping[str, Any]]) -> Figure:
     """Accuracy with its 95 % interval over the share of the unpruned FLOPs, one mark per run; a line joins the runs of
     a method. The staircase joins those that none beats in both. Runs without an accuracy are left out."""
+    figure, panel = _accuracies(lines, "flops")
+    best = front([(line["flops"], line["accuracy"]) for line in lines if line["accuracy"] is not None])
+    if len(best) > 1:
+        panel.step(*zip(*best, strict=True), where="post", color="black", linestyle=":", linewidth=1, zorder=0)
+    panel.set_xlabel("FLOPs of vision and prefill, share of the unpruned")
+    return figure
+
+
+def sweep(lines: Sequence[Mapping[str, Any]], axis: str) -> Figure:
+    """Accuracy with its 95 % interval over a setting: `axis` of each line; a method without it, as one that has no
+    budget, is a level across."""
+    figure, panel = _accuracies([line for line in lines if line[axis] is not None], axis)
+    for line in lines:
+        if line[axis] is None and line["accuracy"] is not None:
+            panel.axhline(line["accuracy"], color="gray", linestyle="--", linewidth=1)
+            panel.annotate(line["name"], (1, line["accuracy"]), xycoords=("axes fraction", "data"), fontsize=8)
+    panel.set_xlabel(axis)
+    return figure
+
+
+def _accuracies(lines: Sequence[Mapping[str, Any]], axis: str) -> tuple[Figure, Axes]:
+    """One mark per line with an accuracy, joined by name."""
     shown = [line for line in lines if line["accuracy"] is not None]
     figure = Figure(figsize=(8, 4.8), layout="constrained")
     panel = figure.subplots()
-    names = list(dict.fromkeys(line["name"] for line in shown))
-    for place, name in enumerate(names):
-        mine = sorted((line for line in shown if line["name"] == name), key=lambda line: line["flops"])
-        x, y = [line["flops"] for line in mine], [line["accuracy"] for line in mine]
+    for place, name in enumerate(dict.fromkeys(line["name"] for line in shown)):
+        mine = sorted((line for line in shown if line["name"] == name), key=lambda line: line[axis])
+        x, y = [line[axis] for line in mine], [line["accuracy"] for line in mine]
         reach = [  # rounding may put an end on the other side
             [0.0 if line["low"] is None else max(0.0, line["accuracy"] - line["low"]) for line in mine],
             [0.0 if line["high"] is None else max(0.0, line["high"] - line["accuracy"]) for line in mine],
         ]
         marker = MARKERS[place % len(MARKERS)]
         panel.errorbar(x, y, yerr=reach, marker=marker, linewidth=1, capsize=2, markersize=6, label=name)
-    best = front([(line["flops"], line["accuracy"]) for line in shown])
-    if len(best) > 1:
-        panel.step(*zip(*best, strict=True), where="post", color="black", linestyle=":", linewidth=1, zorder=0)
-    panel.set(xlabel="FLOPs of vision and prefill, share of the unpruned", ylabel="accuracy [%]")
+    panel.set_ylabel("accuracy [%]")
     panel.grid(alpha=0.3)
-    panel.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    return figure
+    panel.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.1, 0.5), frameon=False)
+    return figure, panel
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -34,8 +34,10 @@ def page(
     runs: Sequence[tuple[Row, Sequence[Prediction], Sequence[tuple[Sample, Path]]]],
     accuracies: Sequence[Mapping[str, Any]],
     pairs: Sequence[Mapping[str, Any]],
+    over: str,
 ) -> str:
-    """`accuracies`, `pairs`: as `kvtp.report.comparison` makes them of the same runs, in their order."""
+    """`accuracies`, `pairs`: as `kvtp.report.comparison` makes them of the same runs, in their order. `over`: the
+    picture of a sweep as SVG, or nothing."""
     told = []
     for (row, predictions, _), line in zip(runs, accuracies, strict=True):
         spent = costs(predictions)
@@ -46,6 +48,7 @@ def page(
     template = _environment().get_template("page.html.jinja")
     return template.render(
         title=title,
+        over=over,
         runs=told,
         columns=list(COLUMNS.items()),
         worlds=_worlds(told),

@@ -97,3 +97,12 @@ def test_talks_are_counted(talks) -> None:
     }
     with pytest.raises(InstantiationException, match="must be above 0"):
         talks(captions=0, open_ended=0, lettered=0, naming=0)
+
+
+def test_kinds_are_drawn_as_often_as_they_are_named(talks) -> None:
+    batch = talks(size=40, captions=0, open_ended=0, lettered=6, naming=0, kinds=["place", "place", "after"]).batch(0)
+    told = Counter(talk.kind for talk in batch.talks)
+    assert set(told) == {"place", "after"}
+    assert 130 < told["place"] < 190  # 160 of 240 are expected
+    with pytest.raises(InstantiationException, match="must be one of colour"):
+        talks(kinds=["colours"])

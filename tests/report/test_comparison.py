@@ -1,13 +1,16 @@
 """Runs side by side: which are compared, and with what numbers."""
 
 import csv
+import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from kvtp.command import CommandError
 from kvtp.config import Row
-from kvtp.report.comparison import accuracies, pairs, shown, write
+from kvtp.report.comparison import accuracies, along, pairs, shown, write
 from kvtp.types import Prediction
 
 
@@ -20,7 +23,13 @@ def run(name: str, retention: float | None, right: str) -> tuple[Row, list[Predi
         Path(),
         {"pruner": pruner, "backbone": "tiny", "benchmark": "toys"},
         (),
-        {"budget": {"retention_ratio": retention}, "pruner": {}, "runner": {"error_threshold": 0.05}},
+        {
+            "budget": {"retention_ratio": retention},
+            "pruner": {},
+            "runner": {"error_threshold": 0.05},
+            "backbone": {},
+            "benchmark": {},
+        },
     )
     outcomes = {"1": "correct", "0": "wrong", "r": "refused"}
     return row, [
@@ -53,6 +62,35 @@ def test_accuracies_tell_every_run_and_kind() -> None:
     assert told[0]["low"] <= 75 <= told[0]["high"]
 
 
+def test_runs_on_other_settings_of_a_benchmark_are_no_pairs() -> None:
+    (row, told), (other, _), *_ = RUNS
+    assert len(pairs([(row, told), (other, told)])) == 1
+    longer = replace(other, config={**other.config, "benchmark": {"clips": 32}})
+    assert pairs([(row, told), (longer, told)]) == []
+
+
+def test_along_a_setting() -> None:
+    assert along("budget.retention_ratio", RUNS) == [None, 0.2, 0.2, 0.1]
+    with pytest.raises(CommandError, match="must name a number"):
+        along("budget.temperatur", RUNS)
+
+
+def test_along_sparsity(tmp_path: Path) -> None:
+    """The mean over questions of the largest over the mean share, by hand; one question has no labels."""
+    labels = ([5.0, 0.0, 0.0], [1.0, 1.0], None)
+    rows = [
+        {"id": str(nth), "video": "a.mp4", "question": "What?"} | ({"relevance": told} if told else {})
+        for nth, told in enumerate(labels)
+    ]
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    row, told = RUNS[1]
+    benchmark = {"_target_": "kvtp.benchmark.folder.Folder", "root": str(tmp_path), "questions": "questions.jsonl"}
+    benchmark |= {"videos": "videos", "split": None, "limit": None}
+    peak = 3 * math.exp(2.5) / (math.exp(2.5) + 2)
+    runs = [(replace(row, config={**row.config, "benchmark": benchmark}), told)]
+    assert along("sparsity", runs) == [pytest.approx((peak + 1) / 2)]
+
+
 def test_pairs_are_of_one_ratio_or_with_the_unpruned() -> None:
     told = {(line["first"], line["second"]): line for line in pairs(RUNS)}
     assert set(told) == {("none_None", "tome_0.2"), ("none_None", "random_0.2"), ("tome_0.2", "random_0.2")}
@@ -64,7 +102,7 @@ def test_pairs_are_of_one_ratio_or_with_the_unpruned() -> None:
 
 def test_other_backbones_and_benchmarks_are_shown_but_not_compared() -> None:
     row, predictions = RUNS[1]
-    elsewhere = replace(row, choices={**row.choices, "benchmark": "others"})
+    elsewhere = replace(row, config={**row.config, "benchmark": {"_target_": "others"}})
     unlike = [replace(one, groups={"kind": "third"}) for one in predictions]
     assert pairs([RUNS[0], (elsewhere, unlike)]) == []
     header = shown(accuracies([RUNS[0], (elsewhere, unlike)])).splitlines()[0]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvtp.report.figures import front, heat, pareto, svg
+from kvtp.report.figures import front, heat, pareto, svg, sweep
 
 KEYS = ("name", "retention_ratio", "flops", "accuracy", "low", "high", "kind/a")
 LINES = [
@@ -41,6 +41,16 @@ def test_pareto_draws_a_curve_per_method_with_intervals() -> None:
         pytest.approx([41, 58]),
         pytest.approx([60, 78]),
     ]
+
+
+def test_sweep_draws_over_the_setting_and_a_level_without_it() -> None:
+    lines = [{**line, "budget.temperature": value} for line, value in zip(LINES, (None, 2.0, 0.0, 1.0), strict=True)]
+    (panel,) = sweep(lines, "budget.temperature").axes
+    (drawn,) = panel.containers
+    assert drawn.get_label() == "tome"
+    assert drawn.lines[0].get_xydata().tolist() == [[0.0, 50.0], [2.0, 70.0]]
+    assert [text.get_text() for text in panel.texts] == ["none"]
+    assert panel.get_xlabel() == "budget.temperature"
 
 
 def test_heat_says_every_number() -> None:

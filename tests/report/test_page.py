@@ -60,7 +60,7 @@ def made(tmp_path: Path) -> str:
     ]
     runs[1] = (*runs[1][:2], [(sample, picture)])
     plain = [(row, told) for row, told, _ in runs]
-    return page("toys", runs, accuracies(plain), pairs(plain))
+    return page("toys", runs, accuracies(plain), pairs(plain), "<svg id='sweep'></svg>")
 
 
 def test_it_fetches_nothing(made: str) -> None:
@@ -95,3 +95,7 @@ def test_it_trusts_no_text(made: str) -> None:
     for text in ("<script>", "<img src=x>", "What <b>?"):
         assert text not in made
     assert "red &amp; blue" in made
+
+
+def test_it_holds_the_picture_of_a_sweep(made: str) -> None:
+    assert "<svg id='sweep'></svg>" in made
