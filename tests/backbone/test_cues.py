@@ -135,6 +135,13 @@ def test_average_pool_drops_the_odd_edge():
     assert pool_patches(values, "average").tolist() == [[3, 5, 13, 15]]
 
 
+def test_keys_are_pooled_as_tokens_are():
+    """M13: patch t of 4 × 4 has the key [t, 100 + t]. (The released code mixes patches with channels.)"""
+    patch = torch.arange(16.0)
+    keys = torch.stack([patch, 100 + patch], -1)[None]
+    assert pool_patches(keys, "average").tolist() == [[[2.5, 102.5], [4.5, 104.5], [10.5, 110.5], [12.5, 112.5]]]
+
+
 @pytest.mark.parametrize(("pool", "side"), [("average", 13), ("bilinear", 14)])
 def test_twenty_seven_patches(pool, side):
     """M12: 27 → 13 average, 14 bilinear; features and cues by the same road."""

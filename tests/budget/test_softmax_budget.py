@@ -49,6 +49,22 @@ def test_one_clip_of_128_frames_as_released() -> None:
     assert exact.total == math.floor(8 * 169 + 120 * 169 * 0.11772279 + 0.5)
 
 
+def test_released_counts_of_169_tokens() -> None:
+    """Scores that give the rates of KVTP's third example, one frame each."""
+    rates = [0.005, 0.006, 0.1, 0.2, 0.5, 0.999, 1, 1.4]
+    mean = sum(rates) / len(rates)
+    released = {"temperature": 1, "overflow": "discard", "rounding": "floor"}
+    budget = softmax([math.log(rate) for rate in rates], 169, mean, **released)
+    assert budget.per_frame.tolist() == [0, 1, 16, 33, 84, 168, 169, 169]
+
+
+def test_highest_of_two_parts_of_a_question() -> None:
+    """KVTP's eleventh example, in scores: the better part of [[0, 1, 2, 3], [3, 0, 0, 0]] for each frame."""
+    scores = torch.tensor([[0.0, 1, 2, 3], [3, 0, 0, 0]]).max(0).values.tolist()
+    budget = softmax(scores, 169, temperature=2, overflow="discard")
+    assert budget.rate.tolist() == pytest.approx([0.268961, 0.098945, 0.163133, 0.268961], abs=1e-6)
+
+
 def test_one_clip_of_128_frames_water_filled() -> None:
     scores = [5.0] * 8 + [0.0] * 120
     budget = softmax(scores, 169, rounding="floor")
