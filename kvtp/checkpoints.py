@@ -11,7 +11,7 @@ from kvtp.errors import check_whole
 
 
 class Checkpoints(Callback):
-    """`folder`/last.ckpt every `every` steps, at validations, and the one before it as before.ckpt.
+    """`folder`/last.ckpt every `every` steps, at validations and at the end, and the one before it as before.ckpt.
 
     `best`: a validation metric, the higher the better: the weights that had the highest value are what a training ends
     with, from best.ckpt; None = the last ones.
@@ -54,10 +54,12 @@ class Checkpoints(Callback):
         if trainer.state.fn == "fit":
             self._save(trainer)
 
-    def chosen(self) -> Path | None:
-        """The checkpoint whose weights a training ends with; None = those that it has."""
-        path = self.folder / "best.ckpt"
-        return path if self.best is not None and path.exists() else None
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self._save(trainer)
+
+    def chosen(self) -> Path:
+        """The checkpoint whose weights a training ends with."""
+        return self.folder / ("last.ckpt" if self.best is None else "best.ckpt")
 
     def _save(self, trainer: Trainer) -> None:
         if trainer.global_step == self.saved:  # batches are accumulated

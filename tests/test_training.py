@@ -42,6 +42,16 @@ CAPTIONER = (
     "module.backbone.device=cpu",
 )
 
+PREDICTOR = (
+    *SMALL,
+    "module=relevance",
+    "module.warmup=2",
+    "module.temperature_lr=0.01",
+    "data.videos=2",
+    "data.questions=2",
+)
+NAMES = ("predictor", "again")  # trained twice
+
 
 @pytest.fixture(scope="module")
 def shell(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
@@ -199,3 +209,57 @@ def test_from_a_siglip_to_captions_to_answers(shell: Shell, whole: str) -> None:
     assert changed == {key for key in final if "vision_tower" not in key}
     records = train / "answers" / "model" / "training"
     assert sorted(path.name for path in records.iterdir()) == ["1_siglip", "2_captioner", "3_answerer"]
+
+
+@pytest.fixture(scope="module")
+def predictor(shell: Shell, whole: str) -> tuple[str, ...]:
+    """Words of a predictor's training that begins with the SigLIP of above; one of eight steps is there."""
+    words = (*PREDICTOR, f"module.checkpoint={shell.outputs / 'train' / whole / 'model'}")
+    run(shell, *words, "name=predictor", "trainer.max_steps=8")
+    return words
+
+
+def fusion(shell: Shell, name: str) -> dict[str, float]:
+    return json.loads((shell.outputs / "train" / name / "model" / "fusion.json").read_text())
+
+
+def test_a_predictor_killed_and_started_again_is_the_same(shell: Shell, predictor: tuple[str, ...]) -> None:
+    words = (*predictor, "name=again", "trainer.max_steps=8")
+    before = shell.written()
+    assert before < shell.killed(before + 6, 0, *words, shell.data)
+    assert "going on from" in run(shell, *words)
+    assert curve(shell, "again") == curve(shell, "predictor")
+    mine, theirs = weights(shell, "again"), weights(shell, "predictor")
+    assert all(mine[key].equal(theirs[key]) for key in theirs)
+    assert fusion(shell, "again") == fusion(shell, "predictor")
+    assert fusion(shell, "again")["local_temperature"] != 1, "it learnt"
+    assert (shell.outputs / "train" / "again" / "relevance.png").exists()
+
+
+def test_a_predictor_learns_the_same_on_two_processes(shell: Shell, predictor: tuple[str, ...]) -> None:
+    """With whole weights in each (DDP), and with weights dealt out, whose layers compute in bf16 (FSDP)."""
+    words = (*predictor, "trainer.max_steps=4")
+    run(shell, *words, "name=summed", "trainer.accumulate_grad_batches=2", "trainer.val_check_interval=8")
+    run(shell, *words, "name=whole_each", "trainer=ddp", "trainer.devices=2")
+    run(shell, *words, "name=dealt_out", "trainer=fsdp", "trainer.devices=2")
+    summed, each, dealt = (weights(shell, name) for name in ("summed", "whole_each", "dealt_out"))
+    assert all(summed[key].allclose(each[key], atol=1e-5) for key in summed)
+    assert all(summed[key].allclose(dealt[key], atol=1e-3) for key in summed)
+    start = weights(shell, "whole")
+    moved = [key for key in summed if not summed[key].allclose(start[key], atol=1e-5)]
+    assert len(moved) > len(summed) / 2, "it learnt"
+
+
+def test_a_training_that_gets_no_better_ends_with_its_best_weights(shell: Shell, predictor: tuple[str, ...]) -> None:
+    """With a learning rate of 0 nothing ever gets better than at the first validation."""
+    watched = ("callbacks=early_stopping", "callbacks.early_stopping.patience=1", "trainer.val_check_interval=2")
+    said = run(
+        shell, *predictor, "name=early", "trainer.max_steps=50", *watched, "module.lr=0", "module.temperature_lr=0"
+    )
+    assert "weights of step 2" in said
+    assert [row["step"] for row in curve(shell, "early") if "val/recall" in row] == [1, 3]
+    status, said = shell.run(
+        *predictor, "name=no", "trainer.max_steps=4", "callbacks.checkpoints.best=val/recal", shell.data
+    )
+    assert status == 1
+    assert "is no validation metric; there are: val/kl, val/loss, val/ndcg, val/recall" in said

@@ -2,13 +2,14 @@
 
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from transformers import get_cosine_schedule_with_warmup
 
 from kvtp.errors import check_range, check_whole
@@ -41,6 +42,21 @@ class AbstractModule(LightningModule):
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write the trained part in the Hugging Face layout."""
+
+    def layers(self) -> Iterable[nn.Module]:
+        """The parts that are dealt out one by one where weights are shared among devices (trainer=fsdp)."""
+        return ()
+
+    def configure_model(self) -> None:
+        mesh = self.device_mesh
+        if mesh is None or isinstance(self, FSDPModule):
+            return
+        half = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32, output_dtype=torch.float32)
+        for part in self.layers():
+            fully_shard(part, mesh=mesh["data_parallel"], mp_policy=half)
+        fully_shard(self, mesh=mesh["data_parallel"])
+        for step in ("training_step", "validation_step"):  # what is called instead of `forward`
+            register_fsdp_forward_method(self, step)
 
     def tell(self, name: str, value: float) -> None:
         """One observation of a validation metric; the mean over all of them, of all processes, is logged."""

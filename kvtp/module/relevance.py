@@ -1,13 +1,13 @@
 """Trains KVTP's relevance predictor: a whole SigLIP and the temperatures of its context fusion head."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from kvtp.data.sparsekv import Judged, Judgements
 from kvtp.errors import check_choice, check_range
@@ -67,6 +67,10 @@ class Relevance(AbstractModule):
         self.encoder.model.train()
         if gradient_checkpointing:
             self.encoder.model.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def layers(self) -> Iterable[nn.Module]:
+        towers = (self.encoder.model.vision_model, self.encoder.model.text_model)
+        return [layer for tower in towers for layer in tower.encoder.layers]
 
     def transfer_batch_to_device(self, batch: Judgements, device: torch.device, number: int) -> Judgements:
         """Pictures are prepared on the CPU: they follow later."""

@@ -36,8 +36,9 @@ class Fusion(nn.Module):
         if not temperature > 0:
             raise ValueError(f"fusion.temperature must be above 0, got {temperature}")
         self.clip, self.theta, self.phi, self.query = clip, theta, phi, query
-        self.local_temperature = nn.Parameter(torch.tensor(math.log(temperature)))  # logarithms: they stay positive
-        self.global_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+        # logarithms stay positive; vectors of one, because FSDP takes no scalars
+        self.local_temperature = nn.Parameter(torch.full((1,), math.log(temperature)))
+        self.global_temperature = nn.Parameter(torch.full((1,), math.log(temperature)))
 
     @classmethod
     def load(cls, checkpoint: str, revision: str | None) -> "Fusion":
