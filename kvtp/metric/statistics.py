@@ -38,7 +38,7 @@ def interval(predictions: Sequence[Prediction]) -> tuple[float, float] | None:
     labelled = [row for row in predictions if row.answer is not None]
     if len({row.cluster for row in labelled}) < 2 or all(row.outcome == "refused" for row in labelled):
         return None
-    return _percentiles([(row.cluster, row.score or 0.0) for row in labelled])
+    return mean_interval([(row.cluster, row.score or 0.0) for row in labelled])
 
 
 def compare(first: Sequence[Prediction], second: Sequence[Prediction]) -> Comparison:
@@ -55,7 +55,7 @@ def compare(first: Sequence[Prediction], second: Sequence[Prediction]) -> Compar
     changes = [change for _, change in scores]
     won, lost = sum(change > 0 for change in changes), sum(change < 0 for change in changes)
     mcnemar = binomtest(won, won + lost).pvalue if won + lost else 1.0
-    return Comparison(100 * float(np.mean(changes)), *_percentiles(scores), _sign_flips(scores), mcnemar, won, lost)
+    return Comparison(100 * float(np.mean(changes)), *mean_interval(scores), _sign_flips(scores), mcnemar, won, lost)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -90,8 +90,8 @@ def _by_cluster(scores: Sequence[tuple[str, float]]) -> tuple[np.ndarray, np.nda
     return np.array([sum(one) for one in clusters.values()]), np.array([len(one) for one in clusters.values()])
 
 
-def _percentiles(scores: Sequence[tuple[str, float]]) -> tuple[float, float]:
-    """95 % interval of the mean score, in percent."""
+def mean_interval(scores: Sequence[tuple[str, float]]) -> tuple[float, float]:
+    """95 % interval of the mean of (cluster, score in [0, 1]), in percent; clusters resampled."""
     sums, counts = _by_cluster(scores)
     if len(sums) < 2:
         return float("nan"), float("nan")

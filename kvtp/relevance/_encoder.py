@@ -1,6 +1,7 @@
 """A dual encoder (SigLIP, CLIP): pictures and texts become points of one space."""
 
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from kvtp.backbone.base import VisionShape
 from kvtp.errors import check_choice
@@ -100,6 +102,8 @@ class Encoder(nn.Module):
         super().__init__()
         check_choice("padding", padding, PADDINGS)
         self.checkpoint, self.padding = checkpoint, padding
+        if not sys.stderr.isatty():
+            disable_progress_bar()
         name, revision = checkpoint.name, checkpoint.revision
         self.model = AutoModel.from_pretrained(name, config=checkpoint.config, revision=revision, dtype=dtype)
         self.processor = AutoImageProcessor.from_pretrained(name, revision=revision)

@@ -1,0 +1,102 @@
+"""How well a relevance finds the frames that matter, over a benchmark with labels: no language model takes part."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from kvtp.benchmark.base import AbstractBenchmark
+from kvtp.command import CommandError
+from kvtp.frames.base import AbstractFrames, ahead
+from kvtp.metric.ranking import key_recall, ndcg, rate_divergence
+from kvtp.metric.statistics import mean_interval
+from kvtp.relevance._labels import clip_of
+from kvtp.relevance.base import AbstractRelevance
+from kvtp.types import Frames, Question, VisualTokens
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Of one question: as told in `kvtp.metric.ranking`."""
+
+    question: Question
+    recall: float
+    ndcg: float
+    divergence: float
+
+
+@torch.inference_mode()
+def rank(
+    benchmark: AbstractBenchmark,
+    frames: AbstractFrames,
+    relevance: AbstractRelevance,
+    share: float,
+    temperature: float,
+) -> list[Ranked]:
+    """Every question with labels. CommandError where there is none, or where the relevance asks for a backbone."""
+    if relevance.cues:
+        raise CommandError(
+            f"{type(relevance).__name__} as configured needs a backbone's cues ({', '.join(sorted(relevance.cues))}), "
+            "and there is none here; set relevance.tower=own"
+        )
+    questions = [question for question in (benchmark[index] for index in range(len(benchmark))) if question.relevance]
+    if not questions:
+        raise CommandError("there are no questions with relevance labels; choose another benchmark")
+    videos = [list(some) for _, some in groupby(questions, lambda question: question.ref)]
+    found = []
+    seen = ahead(frames, [some[0].ref for some in videos])
+    for some, shown in tqdm(zip(videos, seen, strict=True), "ranking", len(videos), unit="video", disable=None):
+        relevance.look(shown)
+        for question in some:
+            labels = torch.tensor(question.relevance)
+            labels = labels[clip_of(shown.timestamps, shown.duration, len(labels), question)]
+            scores = relevance(shown, _unseen(shown), question).cpu()
+            found.append(
+                Ranked(
+                    question,
+                    key_recall(scores, labels, share),
+                    ndcg(scores, labels),
+                    rate_divergence(scores, labels, temperature),
+                )
+            )
+    return found
+
+
+def summary(found: Sequence[Ranked]) -> dict[str, Any]:
+    """Means over questions; recall and nDCG in percent, recall with its 95 % interval, and per kind of question."""
+    kinds: Mapping[str, list[Ranked]] = defaultdict(list)
+    for one in found:
+        kinds[one.question.groups.get("kind", "")].append(one)
+    return {
+        "questions": len(found),
+        "recall": _percent([one.recall for one in found]),
+        "recall_interval": mean_interval([(one.question.cluster, one.recall) for one in found]),
+        "ndcg": _percent([one.ndcg for one in found]),
+        "divergence": sum(one.divergence for one in found) / len(found),
+        "recall_by_kind": {kind: _percent([one.recall for one in some]) for kind, some in sorted(kinds.items())},
+    }
+
+
+def _percent(values: Sequence[float]) -> float:
+    return 100 * sum(values) / len(values)
+
+
+def _unseen(frames: Frames) -> VisualTokens:
+    """One token per picture, about which nothing is known."""
+    each = torch.arange(len(frames))
+    zero = torch.zeros_like(each)
+    return VisualTokens(
+        features=torch.zeros(len(frames), 0),
+        frame=each,
+        row=zero,
+        column=zero,
+        frames=len(frames),
+        grid=(1, 1),
+        timestamps=frames.timestamps,
+        position=each,
+        original=each,
+    )

@@ -1,0 +1,44 @@
+"""How well a relevance finds the frames that matter: `python scripts/rank.py --help`."""
+
+import json
+import logging
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+import kvtp.config  # noqa: F401 — its resolvers are used in conf/
+from kvtp.command import CommandError, check_command_line, one_line_errors
+from kvtp.errors import check_range
+
+log = logging.getLogger("kvtp.rank")
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="rank")
+def main(cfg: DictConfig) -> None:
+    with one_line_errors():
+        from kvtp.cell import make
+        from kvtp.ranking import rank, summary
+
+        benchmark, frames, relevance = (make(stage, cfg[stage]) for stage in ("benchmark", "frames", "relevance"))
+        try:
+            check_range("share", cfg.share, 0, 1)
+            check_range("rate_temperature", cfg.rate_temperature, 1e-6)
+            identity = relevance.identity
+            told = summary(rank(benchmark, frames, relevance, cfg.share, cfg.rate_temperature))
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        result = Path(cfg.result)
+        result.parent.mkdir(parents=True, exist_ok=True)
+        result.write_text(json.dumps({"relevance": identity or type(relevance).__name__, **told}, indent=1) + "\n")
+        low, high = told["recall_interval"]
+        log.info(
+            "%s: recall of key frames %.1f %% (%.1f – %.1f), nDCG %.1f, divergence %.2f nats, %d questions; %s",
+            *(identity or type(relevance).__name__, told["recall"], low, high, told["ndcg"], told["divergence"]),
+            *(told["questions"], result),
+        )
+
+
+if __name__ == "__main__":
+    check_command_line("rank")
+    main()
