@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kvtp.benchmark._letters import letters
 from kvtp.benchmark._prompt import letter_prompt
-from kvtp.benchmark._world import KINDS, Film, question
+from kvtp.benchmark._world import KINDS, Asked, Film, question
 from kvtp.benchmark.shapes import Shapes
 from kvtp.data._describe import LIST, narrate
 from kvtp.data._states import TowerStates
@@ -20,6 +20,9 @@ from kvtp.errors import check_choice, check_range, check_ratio, check_whole
 from kvtp.frames._sampler import AbstractSampler
 from kvtp.frames.base import ahead
 from kvtp.types import Prompt, Question
+
+SIDE = "side"  # a kind of question
+SIDES = ("left", "right")  # the second words of places
 
 
 class Talk(NamedTuple):
@@ -49,7 +52,9 @@ class ShapesConversations(ShapesData):
     """A batch = `size` films drawn at random. About each there are `captions` requests to list all that is seen,
     `open_ended` random questions without options, to be answered in words, `lettered` ones with options, and `naming`
     ones that ask which letter stands for an option: what is seen is learnt sooner than which letter stands for it.
-    `kinds` of question are drawn evenly; one that is harder to learn may stand there several times.
+    `kinds` of question are drawn evenly; one that is harder to learn may stand there several times. `side` is for
+    training alone: left or right. (Of a place's two words the second is learnt as what follows the first, so that a
+    letter, which has to stand for both, is chosen by the first.)
 
     The decoder gets a random part of each film's tokens, so that a shorter input is nothing new to it, whichever way
     it became shorter: the batch's retention ratio is log-uniform in `retention`, and frames differ in their keep rates
@@ -87,9 +92,9 @@ class ShapesConversations(ShapesData):
         if not any(self.forms.values()):
             raise ValueError(f"one of {', '.join(f'data.{form}' for form in self.forms)} must be above 0")
         for kind in kinds:
-            check_choice("data.kinds", kind, KINDS)
+            check_choice("data.kinds", kind, (*KINDS, SIDE))
         if not kinds:
-            raise ValueError(f"data.kinds must be some of {', '.join(KINDS)}, got none")
+            raise ValueError(f"data.kinds must be some of {', '.join((*KINDS, SIDE))}, got none")
         self.kinds = tuple(kinds)
         check_range("data.unevenness", unevenness, 0)
         for ratio in (*retention, *held_out_retention):
@@ -142,7 +147,7 @@ class ShapesConversations(ShapesData):
 
     def _any_question(self, film: Film, rng: np.random.Generator) -> Question:
         kind = str(rng.choice(self.kinds))
-        asked = question(film, kind, rng)
+        asked = _side(film, rng) if kind == SIDE else question(film, kind, rng)
         return Question(film.name, film.name, asked.text, asked.options, asked.answer, {"kind": kind})
 
     def _seen(self, benchmark: Shapes, films: Sequence[Film]) -> Tensor:
@@ -155,6 +160,13 @@ class ShapesConversations(ShapesData):
     def _states(self, benchmark: Shapes) -> TowerStates:
         backbone = self.trainer.lightning_module.backbone
         return TowerStates(str(self.states), backbone, benchmark, self.frames)
+
+
+def _side(film: Film, rng: np.random.Generator) -> Asked:
+    event = film.events[rng.integers(len(film.events))]
+    options = tuple(str(side) for side in rng.permutation(SIDES))
+    answer = letters(options)[options.index(event.place.split()[1])]
+    return Asked(f"Is the {event.name} on the left or on the right?", options, answer, (event.clip,), ())
 
 
 def _listing(about: int, film: Film) -> Talk:

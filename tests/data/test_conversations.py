@@ -106,3 +106,21 @@ def test_kinds_are_drawn_as_often_as_they_are_named(talks) -> None:
     assert 130 < told["place"] < 190  # 160 of 240 are expected
     with pytest.raises(InstantiationException, match="must be one of colour"):
         talks(kinds=["colours"])
+
+
+def test_sides_are_those_of_places(talks) -> None:
+    conversations = talks(size=6, captions=0, open_ended=2, lettered=2, naming=0, kinds=["side"])
+    batch = conversations.batch(0)
+    films = {film.name: film for film in conversations.train.films}
+    assert len(batch.talks) == 24
+    chosen = conversations.random(0).integers(len(conversations.train.films), size=6).tolist()
+    for talk in batch.talks:
+        film = films[conversations.train.films[chosen[talk.about]].name]
+        event = next(event for event in film.events if event.name in talk.prompt.text)
+        side = event.place.split()[1]
+        if talk.form == "lettered":
+            options = dict(line.split(". ") for line in talk.prompt.text.splitlines() if line[1:3] == ". ")
+            assert options[talk.reply] == side
+            assert set(options.values()) == {"left", "right"}
+        else:
+            assert talk.reply == side
