@@ -34,18 +34,21 @@ LETTERS := data.captions=0 data.naming=2 data.retention=[0.0005,0.0005] data.hel
 	module.lr=1e-3 module.warmup=50 trainer.max_steps=400
 CAPTIONS := data.open_ended=0 data.lettered=0 data.naming=1 data.size=32 module.lr=2e-3 trainer.max_steps=600
 # up to now inputs were short, and long ones are unlike them
-LONG := data.retention=[0.1,1.0] data.size=4 trainer.max_steps=500
+LONG := data.retention=[0.1,1.0] data.size=4
+# a place's second word is the last thing to be learnt
+SIDES := data.kinds=[colour,shape,place,place,place,side,side,side,after,after,last] trainer.max_steps=1400
 
-tiny: setup ## Train checkpoints/ again: three hours on a CPU; a stopped one goes on
+tiny: setup ## Train checkpoints/ again: four hours on a CPU; a stopped one goes on
 	$(TRAIN) module=siglip name=tiny_siglip
 	$(TRAIN) module=captioner name=tiny_letters module.siglip=$(TRAINED)/tiny_siglip/model $(LETTERS)
 	$(TRAIN) module=answerer name=tiny_captions module.backbone.checkpoint=$(TRAINED)/tiny_letters/model $(CAPTIONS)
 	$(TRAIN) module=answerer name=tiny_answers module.backbone.checkpoint=$(TRAINED)/tiny_captions/model
-	$(TRAIN) module=answerer name=tiny module.backbone.checkpoint=$(TRAINED)/tiny_answers/model $(LONG)
-	test -f $(TRAINED)/tiny_siglip/model/config.json && test -f $(TRAINED)/tiny/model/config.json
-	rm -rf checkpoints/tiny_siglip checkpoints/tiny
-	cp -r $(TRAINED)/tiny_siglip/model checkpoints/tiny_siglip
-	cp -r $(TRAINED)/tiny/model checkpoints/tiny
+	$(TRAIN) module=answerer name=tiny_long module.backbone.checkpoint=$(TRAINED)/tiny_answers/model $(LONG) trainer.max_steps=2500
+	$(TRAIN) module=answerer name=tiny module.backbone.checkpoint=$(TRAINED)/tiny_long/model $(LONG) $(SIDES)
+	$(TRAIN) module=relevance name=tiny_kvtp module.checkpoint=$(TRAINED)/tiny_siglip/model
+	for model in tiny_siglip tiny tiny_kvtp; do test -f $(TRAINED)/$$model/model/config.json || exit 1; done
+	for model in tiny_siglip tiny tiny_kvtp; do \
+		rm -rf checkpoints/$$model && cp -r $(TRAINED)/$$model/model checkpoints/$$model || exit 1; done
 
 clean: ## Remove caches; .venv and outputs stay
 	rm -rf .pytest_cache .ruff_cache .mypy_cache

@@ -31,7 +31,9 @@ def assemble(rows: Sequence[Row]) -> list[Cell]:
     for row in rows:
         stages = {}
         for stage in STAGES:
-            key = json.dumps(row.config[stage], sort_keys=True)
+            # a predictor may share its backbone's tower: one for each
+            parts = [row.config[stage], row.config["backbone"] if stage == "relevance" else None]
+            key = json.dumps(parts, sort_keys=True)
             if key not in made:
                 made[key] = make(stage, row.config[stage])
             stages[stage] = made[key]

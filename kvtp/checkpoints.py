@@ -7,23 +7,24 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from kvtp.command import CommandError
-from kvtp.errors import check_whole
+from kvtp.errors import check_choice, check_whole
 
 
 class Checkpoints(Callback):
     """`folder`/last.ckpt every `every` steps, at validations and at the end, and the one before it as before.ckpt.
 
-    `best`: a validation metric, the higher the better: the weights that had the highest value are what a training ends
-    with, from best.ckpt; None = the last ones.
+    `best`: a validation metric; the weights that had its best value, the largest with `mode` max, the smallest with
+    min, are what a training ends with, from best.ckpt; None = the last ones.
 
     Lightning's own callback saves before the validation of the same step, which a resumed training then leaves out; and
     it writes to the temporary folder first, from where a move to another file system may be torn.
     """
 
-    def __init__(self, folder: str, every: int, best: str | None) -> None:
+    def __init__(self, folder: str, every: int, best: str | None, mode: str) -> None:
         check_whole("callbacks.checkpoints.every", every, 1)
         self.folder, self.every = Path(folder), every
-        self.best, self.highest = best, float("-inf")
+        check_choice("callbacks.checkpoints.mode", mode, ("max", "min"))
+        self.best, self.sign, self.highest = best, 1 if mode == "max" else -1, float("-inf")
         self.saved = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -59,16 +60,19 @@ class Checkpoints(Callback):
 
     def chosen(self) -> Path:
         """The checkpoint whose weights a training ends with."""
-        return self.folder / ("last.ckpt" if self.best is None else "best.ckpt")
+        path = self.folder / ("last.ckpt" if self.best is None else "best.ckpt")
+        if not path.exists():
+            raise CommandError(f"there is no {path}: {self.best} was never a number; look at metrics.jsonl beside it")
+        return path
 
     def _save(self, trainer: Trainer) -> None:
         if trainer.global_step == self.saved:  # batches are accumulated
             return
         self.saved = trainer.global_step
         last, new = self.folder / "last.ckpt", self.folder / "new.ckpt"
-        value = trainer.callback_metrics.get(self.best)
-        better = value is not None and float(value) > self.highest
-        self.highest = float(value) if better else self.highest
+        value = self.sign * float(trainer.callback_metrics.get(self.best, float("nan")))
+        better = value > self.highest
+        self.highest = value if better else self.highest
         trainer.save_checkpoint(new)
         if trainer.is_global_zero:
             if better:

@@ -169,8 +169,9 @@ def _plain(value: Any, resolve: bool = True) -> Any:
 
 
 def register() -> None:
-    """Make known to OmegaConf: `${name:} ${run_id:} ${train_name:} ${project_root:} ${by_rank:first,others}`."""
-    for resolver in (name, run_id, train_name, project_root, by_rank):
+    """Make known to OmegaConf: `${name:} ${run_id:} ${train_name:} ${rank_name:} ${project_root:}` and
+    `${by_rank:first,others}`."""
+    for resolver in (name, run_id, train_name, rank_name, project_root, by_rank):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 
@@ -215,10 +216,31 @@ def train_name(*, _root_: DictConfig) -> str:
     return _safe("_".join([chosen["module"], chosen["data"], _hash(settings)]))
 
 
+def rank_name(*, _root_: DictConfig) -> str:
+    """relevance_benchmark_hash; the hash is over all that changes a ranking, and no path."""
+    chosen = _choices(_root_)
+    return _safe("_".join([chosen["relevance"], chosen["benchmark"], _hash(ranked(_root_))]))
+
+
+def ranked(root: DictConfig) -> dict[str, Any]:
+    """The configuration that scripts/rank.py's figures depend on, paths by name."""
+    plain: Any = OmegaConf.to_container(root)
+    told = ("benchmark", "frames", "relevance", "share", "rate_temperature")
+    return {key: _without(plain[key], MACHINE) for key in told}
+
+
 def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration that a training's result depends on, apart from where things lie and the number of batches that
     make a step."""
-    return {section: _without(config[section], MACHINE) for section in ("module", "data", "trainer", "seed")}
+    settings = {section: _without(config[section], MACHINE) for section in ("module", "data", "trainer", "seed")}
+    callbacks = config["callbacks"] or {}
+    chosen = {
+        "early_stopping": callbacks.get("early_stopping"),
+        "best": (callbacks.get("checkpoints") or {}).get("best"),
+    }
+    if any(chosen.values()):  # then it matters when validation looks
+        settings |= {**chosen, "val_check_interval": config["trainer"]["val_check_interval"]}
+    return settings
 
 
 def _without(value: Any, keys: set[str]) -> Any:

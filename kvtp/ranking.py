@@ -1,5 +1,6 @@
 """How well a relevance finds the frames that matter, over a benchmark with labels: no language model takes part."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from kvtp.metric.statistics import mean_interval
 from kvtp.relevance._labels import clip_of
 from kvtp.relevance.base import AbstractRelevance
 from kvtp.types import Frames, Question, VisualTokens
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ def rank(
     share: float,
     temperature: float,
 ) -> list[Ranked]:
-    """Every question with labels. CommandError where there is none, or where the relevance asks for a backbone."""
+    """Every question whose pictures have unlike labels. CommandError where there is none, or where the relevance asks
+    for a backbone."""
     if relevance.cues:
         raise CommandError(
             f"{type(relevance).__name__} as configured needs a backbone's cues ({', '.join(sorted(relevance.cues))}), "
@@ -47,13 +51,16 @@ def rank(
     if not questions:
         raise CommandError("there are no questions with relevance labels; choose another benchmark")
     videos = [list(some) for _, some in groupby(questions, lambda question: question.ref)]
-    found = []
+    found, alike = [], 0
     seen = ahead(frames, [some[0].ref for some in videos])
     for some, shown in tqdm(zip(videos, seen, strict=True), "ranking", len(videos), unit="video", disable=None):
         relevance.look(shown)
         for question in some:
             labels = torch.tensor(question.relevance)
             labels = labels[clip_of(shown.timestamps, shown.duration, len(labels), question)]
+            if labels.max() == labels.min():
+                alike += 1
+                continue
             scores = relevance(shown, _unseen(shown), question).cpu()
             found.append(
                 Ranked(
@@ -63,6 +70,10 @@ def rank(
                     rate_divergence(scores, labels, temperature),
                 )
             )
+    if alike:
+        log.warning("%d questions are left out: the sampled pictures have equal labels", alike)
+    if not found:
+        raise CommandError("no question has pictures with unlike labels; sample more frames")
     return found
 
 

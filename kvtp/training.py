@@ -14,6 +14,7 @@ import torch
 from filelock import FileLock, Timeout
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Timer, TQDMProgressBar
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import OmegaConf
 from transformers.utils.logging import disable_progress_bar
@@ -66,10 +67,10 @@ def train(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
     mirrors = _mirrors(config, type(module).__name__.lower(), folder)
     ordered = sorted(callbacks.values(), key=lambda one: isinstance(one, Checkpoints))  # which hold what others count
     trainer = _trainer(config, [journal, *mirrors], [timer, *ordered], folder)
-    _check(module, data, trainer)
+    _check(module, data, trainer, callbacks)
     if trainer.is_global_zero:
         per_step = trainer.world_size * trainer.accumulate_grad_batches
-        origin = None if module.origin is None else fingerprint(module.origin, None)
+        origin = None if module.origin is None else fingerprint(module.origin, module.origin_revision)
         _describe(config, {**settings, "batches_per_step": per_step, "origin": origin}, folder)
         if not (folder / MODEL).exists():
             _note(folder, trainer)
@@ -78,8 +79,9 @@ def train(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
         return
     _fit(trainer, module, data, journal, callbacks.get("checkpoints"))
     if trainer.is_global_zero:
-        trained = _trained(module, config["module"], callbacks.get("checkpoints"))
-        _finish(trained, folder, journal, {"steps": trainer.global_step, "seconds": round(timer.time_elapsed("train"))})
+        steps, seconds = trainer.global_step, round(timer.time_elapsed("train"))
+        trained, step = _trained(module, config["module"], callbacks.get("checkpoints"), steps)
+        _finish(trained, folder, journal, {"steps": steps, "seconds": seconds, "weights_step": step})
         for mirror in mirrors:
             mirror.close()
 
@@ -112,8 +114,32 @@ def _trainer(config: Mapping[str, Any], loggers: list[Any], callbacks: list[Any]
     )
 
 
-def _check(module: AbstractModule, data: AbstractData, trainer: Trainer) -> None:
+def _check(module: AbstractModule, data: AbstractData, trainer: Trainer, callbacks: Mapping[str, Any]) -> None:
     """CommandError for parts that do not go together."""
+    saved, interval, per_step = (
+        callbacks.get("checkpoints"),
+        trainer.val_check_interval,
+        trainer.accumulate_grad_batches,
+    )
+    if interval % per_step:
+        raise CommandError(
+            f"trainer.val_check_interval counts batches and must be a multiple of trainer.accumulate_grad_batches "
+            f"({per_step}), got {interval}; else a checkpoint would fall between two steps"
+        )
+    if saved is not None and saved.best is not None and trainer.max_steps * per_step % interval:
+        raise CommandError(
+            f"with callbacks.checkpoints.best the last step must be validated: trainer.max_steps × "
+            f"trainer.accumulate_grad_batches ({trainer.max_steps * per_step}) must be a multiple of "
+            f"trainer.val_check_interval, got {interval}"
+        )
+    if isinstance(trainer.strategy, ModelParallelStrategy):
+        if saved is None:
+            raise CommandError("trainer=fsdp needs callbacks.checkpoints: no process has all weights; leave it in")
+        if data.held_out % trainer.world_size:
+            raise CommandError(
+                f"with trainer=fsdp all processes validate equally often: {data.held_out} validation batches (see "
+                f"data.held_out_videos) must be a multiple of the {trainer.world_size} processes"
+            )
     if data.gives is not module.takes:
         raise CommandError(
             f"module {type(module).__name__} learns from {module.takes.__name__}, data {type(data).__name__} gives "
@@ -179,15 +205,18 @@ def _fit(
         trainer.validate(module, datamodule=data, verbose=False)
 
 
-def _trained(module: AbstractModule, config: Mapping[str, Any], saved: Checkpoints | None) -> AbstractModule:
-    """With the weights that the training is to end with, all of them: those of this process may be a part."""
+def _trained(
+    module: AbstractModule, config: Mapping[str, Any], saved: Checkpoints | None, steps: int
+) -> tuple[AbstractModule, int]:
+    """With the weights that the training is to end with, all of them (those of this process may be a part), and the
+    step they are of."""
     if saved is None:
-        return module
+        return module, steps
     known = torch.load(saved.chosen(), map_location="cpu", weights_only=False)
     whole = make("module", config)
     whole.load_state_dict(known["state_dict"])
     log.info("weights of step %d", known["global_step"])
-    return whole
+    return whole, known["global_step"]
 
 
 def _finish(module: AbstractModule, folder: Path, journal: Journal, cost: Mapping[str, int]) -> None:

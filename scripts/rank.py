@@ -7,8 +7,8 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-import kvtp.config  # noqa: F401 — its resolvers are used in conf/
 from kvtp.command import CommandError, check_command_line, one_line_errors
+from kvtp.config import ranked
 from kvtp.errors import check_range
 
 log = logging.getLogger("kvtp.rank")
@@ -28,9 +28,10 @@ def main(cfg: DictConfig) -> None:
             told = summary(rank(benchmark, frames, relevance, cfg.share, cfg.rate_temperature))
         except ValueError as error:
             raise CommandError(str(error)) from error
-        result = Path(cfg.result)
+        result = Path(cfg.paths.outputs) / "rank" / f"{cfg.name}.json"
         result.parent.mkdir(parents=True, exist_ok=True)
-        result.write_text(json.dumps({"relevance": identity or type(relevance).__name__, **told}, indent=1) + "\n")
+        named = {"relevance": identity or type(relevance).__name__, "settings": ranked(cfg)}
+        result.write_text(json.dumps({**named, **told}, indent=1) + "\n")
         low, high = told["recall_interval"]
         log.info(
             "%s: recall of key frames %.1f %% (%.1f – %.1f), nDCG %.1f, divergence %.2f nats, %d questions; %s",

@@ -1,7 +1,9 @@
 """Videos, questions and how much each picture matters to them: for `module=relevance`."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,8 @@ from kvtp.frames.base import AbstractFrames, ahead
 from kvtp.relevance._labels import clip_of
 from kvtp.relevance._similarity import asked
 from kvtp.types import Frames, Question
+
+log = logging.getLogger(__name__)
 
 
 class Judged(NamedTuple):
@@ -36,8 +40,9 @@ class Judgements(NamedTuple):
 class SparseKV(AbstractData):
     """Any `benchmark` whose questions have relevance labels (others are left out): SparseKV-QA, or the small world.
 
-    A batch = `videos` drawn at random, of each up to `questions`. `held_out_videos`, drawn by `seed`, are for
-    validation alone, with all their questions: no video is on both sides.
+    A batch = `videos`, of each up to `questions`; every question comes once in each pass over the data, each pass has
+    another order. `held_out_videos`, drawn by `seed`, are for validation alone, with all their questions: no video is
+    on both sides.
     """
 
     gives = Judgements
@@ -55,10 +60,17 @@ class SparseKV(AbstractData):
         check_whole("data.videos", videos, 1)
         check_whole("data.questions", questions, 1)
         self.frames, self.videos, self.questions = frames, videos, questions
+        self._pass: tuple[int, list[list[Question]]] | None = None
         asked_about: dict[str, dict[object, list[Question]]] = defaultdict(lambda: defaultdict(list))
-        for question in (benchmark[index] for index in range(len(benchmark))):
-            if question.relevance:
-                asked_about[question.cluster][question.ref].append(question)
+        told = [question for question in (benchmark[index] for index in range(len(benchmark))) if question.relevance]
+        if len(told) < len(benchmark):
+            log.warning(
+                "%d of %d questions have no relevance labels and are left out",
+                len(benchmark) - len(told),
+                len(benchmark),
+            )
+        for question in told:
+            asked_about[question.cluster][question.ref].append(question)
         names = sorted(asked_about)
         check_whole("data.held_out_videos", held_out_videos, 1)
         if len(names) <= held_out_videos:
@@ -73,9 +85,20 @@ class SparseKV(AbstractData):
         self.val = [part for name in names if name in held_out for part in asked_about[name].values()]
 
     def make(self, number: int) -> Judgements:
-        rng = self.random(number)
-        chosen = [self.train[place] for place in rng.integers(len(self.train), size=self.videos).tolist()]
-        return self._judged([_some(questions, self.questions, rng) for questions in chosen])
+        first = number * self.videos
+        return self._judged([self._unit(place) for place in range(first, first + self.videos)])
+
+    def _unit(self, place: int) -> list[Question]:
+        """Number `place` of the questions about one video that are asked together, counted over all passes."""
+        nth, place = divmod(place, sum(ceil(len(part) / self.questions) for part in self.train))
+        if self._pass is None or self._pass[0] != nth:
+            rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, nth])))
+            mixed = [[part[index] for index in rng.permutation(len(part)).tolist()] for part in self.train]
+            units = [
+                part[start : start + self.questions] for part in mixed for start in range(0, len(part), self.questions)
+            ]
+            self._pass = nth, [units[index] for index in rng.permutation(len(units)).tolist()]
+        return self._pass[1][place]
 
     @property
     def held_out(self) -> int:
@@ -98,10 +121,6 @@ class SparseKV(AbstractData):
                 for questions, frames in zip(chosen, seen, strict=True)
             )
         )
-
-
-def _some(questions: Sequence[Question], count: int, rng: np.random.Generator) -> list[Question]:
-    return [questions[place] for place in rng.permutation(len(questions))[:count].tolist()]
 
 
 def _labels(question: Question, frames: Frames) -> Float[Tensor, " T"]:

@@ -51,8 +51,8 @@ class AbstractLogger(NamedLogger):
         """An evaluation is over. `summary`: as `kvtp.summary.flat` makes it; `samples` with the files of their
         pictures."""
 
-    def picture(self, name: str, path: Path, step: int) -> None:
-        """A training has drawn something."""
+    def picture(self, name: str, path: Path) -> None:
+        """A training has drawn something; the metrics of the same validation follow."""
 
     def close(self) -> None:
         """No more will come. (Lightning's `finalize` comes before the last validation.)"""

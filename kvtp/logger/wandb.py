@@ -148,8 +148,8 @@ class Wandb(AbstractLogger):
 
     @rank_zero_only
     @harmless
-    def picture(self, name: str, path: Path, step: int) -> None:
-        self.run.log({name: wandb.Image(str(path))})
+    def picture(self, name: str, path: Path) -> None:
+        self.run.log({name: wandb.Image(str(path))}, commit=False)  # with the metrics of the same validation
 
     @rank_zero_only
     @harmless

@@ -98,7 +98,7 @@ class Chance(AbstractRelevance):
     """Scores drawn at random, at the price of those of `real`."""
 
     def __init__(self, real: AbstractRelevance) -> None:
-        self.real = real
+        self.real, self.cues = real, real.cues  # type: ignore[misc]
         self.random = torch.Generator().manual_seed(0)
 
     def __call__(self, frames: Frames, tokens: VisualTokens, question: Question) -> Float[Tensor, " T"]:

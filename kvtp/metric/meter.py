@@ -62,7 +62,7 @@ class Line:
 
 def meter(rows: Sequence[Row], frames: Sequence[int], text: int, reply: int) -> list[Line]:
     """What no backbone can run first, then by frames, by backbone, by row. No weights are read. CommandError for a
-    backbone whose configuration is not there."""
+    backbone or predictor whose configuration is not there."""
     known: dict[str, tuple[DryBackbone, Account]] = {}
     lines, told = [], []
     for row in rows:
@@ -96,6 +96,10 @@ def _stages(
             raise CommandError(str(error)) from error
     dry, account = known[key]
     stages = {stage: make(stage, row.config[stage]) for stage in ("scout", "relevance", "budget", "pruner")}
+    try:
+        _ = stages["relevance"].identity  # its configuration is there
+    except ValueError as error:
+        raise CommandError(f"{row.name}: {error}") from error
     stages |= {"relevance": Chance(stages["relevance"]), "scout": Deaf(stages["scout"]), "backbone": dry}
     return stages, account
 

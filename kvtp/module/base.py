@@ -12,6 +12,7 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from transformers import get_cosine_schedule_with_warmup
 
+from kvtp.command import CommandError
 from kvtp.errors import check_range, check_whole
 from kvtp.logger.base import AbstractLogger
 
@@ -27,6 +28,7 @@ class AbstractModule(LightningModule):
 
     takes: ClassVar[type]
     origin: str | None = None
+    origin_revision: str | None = None  # of a hub id
 
     def __init__(self, lr: float, weight_decay: float, warmup: int, betas: Sequence[float]) -> None:
         super().__init__()
@@ -51,8 +53,10 @@ class AbstractModule(LightningModule):
         mesh = self.device_mesh
         if mesh is None or isinstance(self, FSDPModule):
             return
+        if not (layers := list(self.layers())):
+            raise CommandError(f"module {type(self).__name__} cannot be dealt out among devices; use trainer=ddp")
         half = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32, output_dtype=torch.float32)
-        for part in self.layers():
+        for part in layers:
             fully_shard(part, mesh=mesh["data_parallel"], mp_policy=half)
         fully_shard(self, mesh=mesh["data_parallel"])
         for step in ("training_step", "validation_step"):  # what is called instead of `forward`
@@ -66,7 +70,7 @@ class AbstractModule(LightningModule):
         """A picture for the loggers that show pictures."""
         for logger in self.loggers:
             if isinstance(logger, AbstractLogger):
-                logger.picture(name, picture, self.global_step)
+                logger.picture(name, picture)
 
     def on_validation_epoch_end(self) -> None:
         told: list[Any] = [self._told]

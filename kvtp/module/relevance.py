@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kvtp.command import CommandError
 from kvtp.data.sparsekv import Judged, Judgements
 from kvtp.errors import check_choice, check_range
 from kvtp.metric.ranking import key_recall, ndcg, rate_divergence
@@ -19,6 +20,7 @@ from kvtp.relevance._fusion import Fusion
 from kvtp.report.relevance import relevance_figure
 
 PICTURE = "relevance.png"
+DRAWN = 8  # questions at most
 
 
 class Relevance(AbstractModule):
@@ -29,7 +31,8 @@ class Relevance(AbstractModule):
     loss: frame = equation 11; clip = the released code's, pooled over clips.
     `gradient_checkpointing`: towers compute their layers twice and keep less.
 
-    Validation, mean over questions: `val/recall` of key frames in the best `share` of the frames, `val/ndcg`,
+    Validation, mean over questions: `val/recall` of key frames in the best `share` of the frames, `val/ndcg` (both
+    over questions whose pictures have unlike labels),
     `val/kl` of keep rates at `rate_temperature` from the oracle's, and the loss. The first held-out video is drawn
     beside the curves.
     """
@@ -62,13 +65,15 @@ class Relevance(AbstractModule):
         if temperature_lr is not None:
             check_range("module.temperature_lr", temperature_lr, 0)
             self.other_lr = {"fusion.": temperature_lr}
-        self.origin = checkpoint
+        self.origin, self.origin_revision = checkpoint, revision
         self.encoder = Encoder(Checkpoint(checkpoint, revision, "siglip", "module.checkpoint"), padding, torch.float32)
         self.encoder.model.train()
         if gradient_checkpointing:
             self.encoder.model.gradient_checkpointing_enable({"use_reentrant": False})
 
     def layers(self) -> Iterable[nn.Module]:
+        if self.encoder.padding == "none":
+            raise CommandError("with trainer=fsdp all processes run equally often: set module.padding=max_length")
         towers = (self.encoder.model.vision_model, self.encoder.model.text_model)
         return [layer for tower in towers for layer in tower.encoder.layers]
 
@@ -83,7 +88,7 @@ class Relevance(AbstractModule):
             for scores, labels in zip(self.score(video), video.labels, strict=True)
         ]
         mean = torch.stack(losses).mean()
-        told = {f"train/{name}": value for name, value in self.fusion.temperatures.items()}
+        told = {f"train/{name}": value.detach() for name, value in self.fusion.temperatures.items()}
         self.log_dict({"train/loss": mean, **told})
         return mean
 
@@ -92,22 +97,23 @@ class Relevance(AbstractModule):
             found = self.score(video)
             for scores, labels in zip(found, video.labels, strict=True):
                 self.tell("val/loss", float(self.loss(scores, labels)))
-                self.tell("val/recall", key_recall(scores, labels, self.share))
-                self.tell("val/ndcg", ndcg(scores, labels))
                 self.tell("val/kl", rate_divergence(scores, labels, self.rate_temperature))
+                if labels.max() > labels.min():  # the sampled pictures may have missed what matters
+                    self.tell("val/recall", key_recall(scores, labels, self.share))
+                    self.tell("val/ndcg", ndcg(scores, labels))
             if number == 0 and self.trainer.is_global_zero:
                 self._draw(video, found)
 
     def score(self, video: Judged) -> Float[Tensor, "Q T"]:
         """Of every question and picture."""
-        pictures = self.encoder.look(video.pixels)
-        texts = [self.encoder.read(text) for text in video.texts]
+        pictures, texts = self.encoder.look(video.pixels), self.encoder.read(video.texts)
         with torch.autocast(self.device.type, enabled=False):  # logits in the hundreds, told apart by fractions
             scale, bias = self.encoder.scale, self.encoder.bias
             return torch.stack([self.fusion(pictures.float(), text.float(), scale, bias) for text in texts])
 
     def _draw(self, video: Judged, scores: Float[Tensor, "Q T"]) -> None:
-        figure = relevance_figure(video.pixels, video.texts, video.labels.cpu(), scores.cpu(), self.rate_temperature)
+        texts, labels, found = video.texts[:DRAWN], video.labels[:DRAWN].cpu(), scores[:DRAWN].cpu()
+        figure = relevance_figure(video.pixels, texts, labels, found, self.rate_temperature)
         path = Path(self.trainer.default_root_dir) / PICTURE
         figure.savefig(path, dpi=110)
         self.show("val/relevance", path)

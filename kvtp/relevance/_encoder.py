@@ -63,7 +63,12 @@ class Checkpoint:
         """A text's tokens; of a long one in parts, each with the special tokens that the tokenizer puts around a text.
         (KVTP's released code puts them around the whole, so that its parts but the last have no end.)"""
         whole, bare = self.words(text).input_ids, self.words(text, add_special_tokens=False).input_ids
-        first = next(start for start in range(len(whole)) if whole[start : start + len(bare)] == bare) if bare else 0
+        starts = [start for start in range(len(whole)) if whole[start : start + len(bare)] == bare] if bare else [0]
+        if not starts:
+            raise ValueError(
+                f"the tokenizer of {self.name!r} reads {text!r} otherwise with special tokens than without"
+            )
+        first = starts[0]
         before, after = whole[:first], whole[first + len(bare) :]
         return [[*before, *part, *after] for part in chunks(bare, self.length - len(before) - len(after))]
 
@@ -131,13 +136,16 @@ class Encoder(nn.Module):
         ready = ready.to(self.device, self.model.dtype)
         return self.model.get_image_features(pixel_values=ready).pooler_output
 
-    def read(self, text: str) -> Float[Tensor, "Q d"]:
-        """Embeddings of a text's parts; one, unless it is long."""
-        parts = self.checkpoint.parts(text)
+    def read(self, texts: Sequence[str]) -> list[Float[Tensor, "Q d"]]:
+        """Of each text the embeddings of its parts; one, unless it is long."""
+        each = [self.checkpoint.parts(text) for text in texts]
+        every = [part for parts in each for part in parts]
         if self.padding == "none":  # unlike lengths do not fit one batch
-            return torch.cat([self._read([part]) for part in parts])
-        filler = self.checkpoint.words.pad_token_id
-        return self._read([part + [filler] * (self.checkpoint.length - len(part)) for part in parts])
+            found = torch.cat([self._read([part]) for part in every])
+        else:
+            told = {"padding": "max_length", "max_length": self.checkpoint.length}
+            found = self._read(self.checkpoint.words.pad({"input_ids": every}, **told).input_ids)
+        return list(found.split([len(parts) for parts in each]))
 
     def _read(self, rows: Sequence[Sequence[int]]) -> Float[Tensor, "Q d"]:
         return self.model.get_text_features(input_ids=torch.tensor(rows, device=self.device)).pooler_output

@@ -58,14 +58,15 @@ class Fusion(nn.Module):
 
     def save(self, folder: Path) -> None:
         settings = {"clip": self.clip, "theta": self.theta, "phi": self.phi, "query": self.query}
-        (folder / FILE).write_text(json.dumps(settings | self.temperatures, indent=1) + "\n")
+        learnt = {name: value.item() for name, value in self.temperatures.items()}
+        (folder / FILE).write_text(json.dumps(settings | learnt, indent=1) + "\n")
 
     @property
-    def temperatures(self) -> dict[str, float]:
+    def temperatures(self) -> dict[str, Float[Tensor, " 1"]]:
         """As they are now."""
         return {
-            "local_temperature": self.local_temperature.exp().item(),
-            "global_temperature": self.global_temperature.exp().item(),
+            "local_temperature": self.local_temperature.exp(),
+            "global_temperature": self.global_temperature.exp(),
         }
 
     def forward(

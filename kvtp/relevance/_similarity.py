@@ -58,7 +58,7 @@ class Similarity(AbstractRelevance):
             self._seen = frames, torch.cat(parts)
 
     def __call__(self, frames: Frames, tokens: VisualTokens, question: Question) -> Float[Tensor, " T"]:
-        found = self.score(self.pictures(frames, tokens), self.encoder.read(asked(question)).float())
+        found = self.score(self.pictures(frames, tokens), self.encoder.read([asked(question)])[0].float())
         several = ceil(len(found) / tokens.frames)
         filled = F.pad(found, (0, several * tokens.frames - len(found)), value=float("-inf"))
         return filled.unflatten(0, (tokens.frames, several)).amax(1).to(tokens.features.device)

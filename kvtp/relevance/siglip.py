@@ -15,7 +15,7 @@ class Siglip(Similarity):
     """Any SigLIP, or SigLIP 2 with square pictures.
 
     tower: own = the checkpoint's looks at the pictures; backbone = the backbone's has already, which must be the same
-    network (its cue `frame_feature`; compared on the first picture of the first video, ValueError if it is another).
+    network (its cue `frame_feature`; compared on the first picture of the first video, RuntimeError if it is another).
     """
 
     family = "siglip"
@@ -51,7 +51,7 @@ class Siglip(Similarity):
             theirs = seen[:1].to(mine)
             cosine = 0.0 if mine.shape != theirs.shape else float(torch.cosine_similarity(mine, theirs))
             if cosine < ALIKE:
-                raise ValueError(
+                raise RuntimeError(
                     f"relevance.tower=backbone needs a backbone whose tower and pooling head are those of "
                     f"{self.checkpoint.name!r}, the embeddings of one picture have cosine {cosine:.3f}; "
                     "set relevance.tower=own, or backbone.head to this SigLIP"

@@ -6,7 +6,7 @@ import torch
 
 def test_labels_are_those_of_the_clip_that_a_picture_shows(data) -> None:
     """Six clips of a second, two pictures of each."""
-    kept = data("sparsekv", videos=3, questions=2)
+    kept = data("sparsekv", videos=3, questions=5)
     batch = kept.batch(0)
     assert len(batch.videos) == 3
     known = {question.ref.path: {} for questions in kept.train for question in questions}
@@ -14,8 +14,8 @@ def test_labels_are_those_of_the_clip_that_a_picture_shows(data) -> None:
         for question in questions:
             known[question.ref.path][question.text] = question.relevance
     for video in batch.videos:
-        assert len(video.texts) == 2
-        assert video.labels.shape == (2, 12)
+        assert len(video.texts) == 5
+        assert video.labels.shape == (5, 12)
         for text, labels in zip(video.texts, video.labels, strict=True):
             assert labels.tolist() == [known[video.video][text][clip] for clip in range(6) for _ in range(2)]
 
@@ -59,3 +59,16 @@ def test_pictures_of_a_video_are_in_time(data) -> None:
     video = data("sparsekv").batch(0).videos[0]
     assert video.pixels.dtype == torch.uint8
     assert len(video.pixels) == 12
+
+
+def test_every_question_comes_once_in_a_pass(data) -> None:
+    """Four videos of five questions, two at a time: twelve groups, three to a batch."""
+    kept = data("sparsekv", videos=3, questions=2)
+    orders = []
+    for nth in range(2):
+        batches = [kept.batch(4 * nth + place) for place in range(4)]
+        asked = [(video.video, text) for batch in batches for video in batch.videos for text in video.texts]
+        assert len(set(asked)) == len(asked) == 20
+        orders.append(asked)
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1])

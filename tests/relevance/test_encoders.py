@@ -117,7 +117,7 @@ def test_the_backbones_tower_is_used_where_it_is_the_same(make, tiny, random_che
 
 def test_another_tower_is_refused(make, frames) -> None:
     tokens = toy_tokens([4] * 5, (2, 2), frame_feature=torch.randn(5, 48), tower_states=torch.randn(20, 48))
-    with pytest.raises(ValueError, match=r"relevance\.tower=own"):
+    with pytest.raises(RuntimeError, match=r"relevance\.tower=own"):
         make("siglip", tower="backbone")(frames, tokens, toy_question(text=WHERE))
 
 

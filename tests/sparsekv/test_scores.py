@@ -13,7 +13,7 @@ from kvtp.sparsekv._scores import frame_scores, parse_scores
         ("```\n{[0, 7]: 0,\n [8, 15]: 4}\n```", {(0, 7): 0, (8, 15): 4}),
         ('{"[0-7]": 2}', {(0, 7): 2}),
         ("[24,29]: 4", {(24, 29): 4}),
-        ("{[0,7]: -1}", {(0, 7): -1}),
+        (r"{[0,7]: 1,\n [8,15]: 4}", {(0, 7): 1, (8, 15): 4}),
         ("{(0, 7): 2.5}", {(0, 7): 2.5}),
     ],
 )
@@ -28,7 +28,10 @@ def test_examples(reply: str, spans: dict[tuple[int, int], float]) -> None:
         ("", "must be like"),
         ("{[0,7]: 3} because it is a cat", "got 'becauseitisacat'"),
         ("{[7,0]: 3}", "must not end before it begins"),
-        ("{[0,7]: 3, [0,7]: 4}", "must come once"),
+        ("{[0,7]: 3, [0,7]: 4}", "must not share frames"),
+        ("{[0,7]: 3, [7,9]: 4}", "must not share frames"),
+        ("{[0,7]: -1}", "must be in"),
+        ("{[0,7]: 99}", "must be in"),
         ("{[0,7]: high}", "must be like"),
     ],
 )
