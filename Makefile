@@ -36,7 +36,7 @@ CAPTIONS := data.open_ended=0 data.lettered=0 data.naming=1 data.size=32 module.
 # up to now inputs were short, and long ones are unlike them
 LONG := data.retention=[0.1,1.0] data.size=4
 # a place's second word is the last thing to be learnt
-SIDES := data.kinds=[colour,shape,place,place,place,side,side,side,after,after,last] trainer.max_steps=1400
+SIDES := data.kinds=[colour,shape,place,place,place,side,side,side,after,after,last]
 
 tiny: setup ## Train checkpoints/ again: four hours on a CPU; a stopped one goes on
 	$(TRAIN) module=siglip name=tiny_siglip
@@ -44,7 +44,8 @@ tiny: setup ## Train checkpoints/ again: four hours on a CPU; a stopped one goes
 	$(TRAIN) module=answerer name=tiny_captions module.backbone.checkpoint=$(TRAINED)/tiny_letters/model $(CAPTIONS)
 	$(TRAIN) module=answerer name=tiny_answers module.backbone.checkpoint=$(TRAINED)/tiny_captions/model
 	$(TRAIN) module=answerer name=tiny_long module.backbone.checkpoint=$(TRAINED)/tiny_answers/model $(LONG) trainer.max_steps=2500
-	$(TRAIN) module=answerer name=tiny module.backbone.checkpoint=$(TRAINED)/tiny_long/model $(LONG) $(SIDES)
+	$(TRAIN) module=answerer name=tiny_sides module.backbone.checkpoint=$(TRAINED)/tiny_long/model $(LONG) $(SIDES) trainer.max_steps=1400
+	$(TRAIN) module=answerer name=tiny module.backbone.checkpoint=$(TRAINED)/tiny_sides/model $(LONG) $(SIDES) trainer.max_steps=1000
 	$(TRAIN) module=relevance name=tiny_kvtp module.checkpoint=$(TRAINED)/tiny_siglip/model
 	for model in tiny_siglip tiny tiny_kvtp; do test -f $(TRAINED)/$$model/model/config.json || exit 1; done
 	for model in tiny_siglip tiny tiny_kvtp; do \
