@@ -220,7 +220,9 @@ def predictor(shell: Shell, whole: str) -> tuple[str, ...]:
 
 
 def fusion(shell: Shell, name: str) -> dict[str, float]:
-    return json.loads((shell.outputs / "train" / name / "model" / "fusion.json").read_text())
+    """The temperatures of its fusion head."""
+    told = json.loads((shell.outputs / "train" / name / "model" / "fusion.json").read_text())
+    return {name: told[name] for name in ("local_temperature", "global_temperature")}
 
 
 def test_a_predictor_killed_and_started_again_is_the_same(shell: Shell, predictor: tuple[str, ...]) -> None:
