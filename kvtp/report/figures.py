@@ -37,7 +37,7 @@ def sweep(lines: Sequence[Mapping[str, Any]], axis: str) -> Figure:
 def _accuracies(lines: Sequence[Mapping[str, Any]], axis: str) -> tuple[Figure, Axes]:
     """One mark per line with an accuracy, joined by name."""
     shown = [line for line in lines if line["accuracy"] is not None]
-    figure = Figure(figsize=(8, 4.8), layout="constrained")
+    figure = Figure(figsize=(10, 4.8), layout="constrained")
     panel = figure.subplots()
     for place, name in enumerate(dict.fromkeys(line["name"] for line in shown)):
         mine = sorted((line for line in shown if line["name"] == name), key=lambda line: line[axis])
@@ -50,7 +50,7 @@ def _accuracies(lines: Sequence[Mapping[str, Any]], axis: str) -> tuple[Figure, 
         panel.errorbar(x, y, yerr=reach, marker=marker, linewidth=1, capsize=2, markersize=6, label=name)
     panel.set_ylabel("accuracy [%]")
     panel.grid(alpha=0.3)
-    panel.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.1, 0.5), frameon=False)
+    panel.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
     return figure, panel
 
 
