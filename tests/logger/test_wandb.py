@@ -31,7 +31,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def logger(folder: Path, **changed) -> Wandb:
-    told = {"project": "toys", "entity": None, "mode": "auto", "timeout": 5.0, "config": CONFIG, "folder": folder}
+    told = {"project": "toys", "entity": None, "mode": "auto", "timeout": 60.0, "config": CONFIG, "folder": folder}
     return Wandb(**(told | {"name": "tome+budget=x_tiny", "group": "tiny shapes", "tags": ["tome"]} | changed))
 
 
