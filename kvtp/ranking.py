@@ -15,7 +15,7 @@ from kvtp.command import CommandError
 from kvtp.frames.base import AbstractFrames, ahead
 from kvtp.metric.ranking import key_recall, ndcg, rate_divergence
 from kvtp.metric.statistics import mean_interval
-from kvtp.relevance._labels import clip_of
+from kvtp.relevance._labels import labels_at
 from kvtp.relevance.base import AbstractRelevance
 from kvtp.types import Frames, Question, VisualTokens
 
@@ -56,8 +56,7 @@ def rank(
     for some, shown in tqdm(zip(videos, seen, strict=True), "ranking", len(videos), unit="video", disable=None):
         relevance.look(shown)
         for question in some:
-            labels = torch.tensor(question.relevance)
-            labels = labels[clip_of(shown.timestamps, shown.duration, len(labels), question)]
+            labels = labels_at(shown.timestamps, shown.duration, question)
             if labels.max() == labels.min():
                 alike += 1
                 continue

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from logger.offline import read
 from safetensors.torch import load_file, save_file
 from shell import Shell
 
@@ -236,6 +237,17 @@ def test_a_predictor_killed_and_started_again_is_the_same(shell: Shell, predicto
     assert fusion(shell, "again") == fusion(shell, "predictor")
     assert fusion(shell, "again")["local_temperature"] != 1, "it learnt"
     assert (shell.outputs / "train" / "again" / "relevance.png").exists()
+
+
+def test_wandb_has_a_predictors_metrics_beside_its_picture(shell: Shell, predictor: tuple[str, ...]) -> None:
+    shell.environment |= {"WANDB_MODE": "offline", "WANDB_CACHE_DIR": str(shell.outputs), "WANDB_SILENT": "true"}
+    run(shell, *predictor, "name=drawn", "trainer.max_steps=8", "logger=wandb")
+    told = read(shell.outputs / "train" / "drawn")["history"]
+    measured = [row for row in told if "val/recall" in row]
+    drawn = [row for row in told if "val/relevance" in row]
+    mine = [row["val/recall"] for row in curve(shell, "drawn") if "val/recall" in row]
+    assert [row["val/recall"] for row in measured] == pytest.approx(mine)
+    assert len(drawn) == len(mine) == 2
 
 
 def test_a_predictor_learns_the_same_on_two_processes(shell: Shell, predictor: tuple[str, ...]) -> None:

@@ -2,10 +2,23 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
+from transformers import AutoConfig
 from transformers.utils import cached_file
 
 SAMPLE = 2**20  # bytes read at the beginning, the middle and the end of a file: shards are too large to read whole
+
+
+def read_config(checkpoint: str, revision: str | None, key: str) -> Any:
+    """Of a folder or hub id, without its weights; ValueError that names `key` where there is none."""
+    try:
+        return AutoConfig.from_pretrained(checkpoint, revision=revision)
+    except OSError as error:
+        raise ValueError(
+            f"{key} {checkpoint!r} is neither a folder with a config.json nor a hub id that is cached or can be "
+            f"fetched; name a folder, or fetch it where there is a network ({error})"
+        ) from error
 
 
 def fingerprint(checkpoint: str, revision: str | None) -> str:

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     AutoTokenizer,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
@@ -23,7 +22,7 @@ from transformers.utils import cached_file
 from transformers.utils.logging import disable_progress_bar
 
 from kvtp.backbone._decoder import Decoder, Pick, greedy, sampler
-from kvtp.backbone._identity import fingerprint
+from kvtp.backbone._identity import fingerprint, read_config
 from kvtp.backbone._pool import POOLS, pool_patches, pooled_side, taps
 from kvtp.backbone._siglip import Tower, bare, preprocess
 from kvtp.backbone._skeleton import skeleton
@@ -93,13 +92,7 @@ class LlavaOnevision(AbstractBackbone):
 
     @cached_property
     def config(self) -> LlavaOnevisionConfig:
-        try:
-            config = AutoConfig.from_pretrained(self.checkpoint, revision=self.revision)
-        except OSError as error:
-            raise ValueError(
-                f"backbone.checkpoint {self.checkpoint!r} is neither a folder with a config.json nor a hub id that is "
-                f"cached or can be fetched; name a folder, or fetch it where there is a network ({error})"
-            ) from error
+        config = read_config(self.checkpoint, self.revision, "backbone.checkpoint")
         if not isinstance(config, LlavaOnevisionConfig):
             raise ValueError(
                 f"backbone.checkpoint must be a llava_onevision model, {self.checkpoint!r} is {config.model_type}; "

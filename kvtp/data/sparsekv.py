@@ -15,9 +15,9 @@ from kvtp.benchmark.base import AbstractBenchmark
 from kvtp.data.base import AbstractData
 from kvtp.errors import check_whole
 from kvtp.frames.base import AbstractFrames, ahead
-from kvtp.relevance._labels import clip_of
+from kvtp.relevance._labels import labels_at
 from kvtp.relevance._similarity import asked
-from kvtp.types import Frames, Question
+from kvtp.types import Question
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +83,7 @@ class SparseKV(AbstractData):
         # a question about another part of a video is about another clip, but never on the other side
         self.train = [part for name in names if name not in held_out for part in asked_about[name].values()]
         self.val = [part for name in names if name in held_out for part in asked_about[name].values()]
+        self._units = sum(ceil(len(part) / questions) for part in self.train)  # of a pass
 
     def make(self, number: int) -> Judgements:
         first = number * self.videos
@@ -90,7 +91,7 @@ class SparseKV(AbstractData):
 
     def _unit(self, place: int) -> list[Question]:
         """Number `place` of the questions about one video that are asked together, counted over all passes."""
-        nth, place = divmod(place, sum(ceil(len(part) / self.questions) for part in self.train))
+        nth, place = divmod(place, self._units)
         if self._pass is None or self._pass[0] != nth:
             rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, nth])))
             mixed = [[part[index] for index in rng.permutation(len(part)).tolist()] for part in self.train]
@@ -116,13 +117,8 @@ class SparseKV(AbstractData):
                     questions[0].ref.path,
                     frames.pixels,
                     tuple(asked(question) for question in questions),
-                    torch.stack([_labels(question, frames) for question in questions]),
+                    torch.stack([labels_at(frames.timestamps, frames.duration, question) for question in questions]),
                 )
                 for questions, frames in zip(chosen, seen, strict=True)
             )
         )
-
-
-def _labels(question: Question, frames: Frames) -> Float[Tensor, " T"]:
-    labels = torch.tensor(question.relevance, dtype=torch.float32)
-    return labels[clip_of(frames.timestamps, frames.duration, len(labels), question)]

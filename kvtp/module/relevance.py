@@ -31,10 +31,9 @@ class Relevance(AbstractModule):
     loss: frame = equation 11; clip = the released code's, pooled over clips.
     `gradient_checkpointing`: towers compute their layers twice and keep less.
 
-    Validation, mean over questions: `val/recall` of key frames in the best `share` of the frames, `val/ndcg` (both
-    over questions whose pictures have unlike labels),
-    `val/kl` of keep rates at `rate_temperature` from the oracle's, and the loss. The first held-out video is drawn
-    beside the curves.
+    Validation, mean over questions: `val/recall` of key frames in the best `share` of the frames, `val/ndcg` (both over
+    questions whose pictures have unlike labels), `val/kl` of keep rates at `rate_temperature` from the oracle's, and
+    the loss. The first held-out video is drawn beside the curves.
     """
 
     takes = Judgements
@@ -108,8 +107,8 @@ class Relevance(AbstractModule):
         """Of every question and picture."""
         pictures, texts = self.encoder.look(video.pixels), self.encoder.read(video.texts)
         with torch.autocast(self.device.type, enabled=False):  # logits in the hundreds, told apart by fractions
-            scale, bias = self.encoder.scale, self.encoder.bias
-            return torch.stack([self.fusion(pictures.float(), text.float(), scale, bias) for text in texts])
+            found = self.fusion(pictures.float(), torch.cat(texts).float(), self.encoder.scale, self.encoder.bias)
+        return torch.stack([parts.amax(0) for parts in found.split([len(text) for text in texts])])
 
     def _draw(self, video: Judged, scores: Float[Tensor, "Q T"]) -> None:
         texts, labels, found = video.texts[:DRAWN], video.labels[:DRAWN].cpu(), scores[:DRAWN].cpu()

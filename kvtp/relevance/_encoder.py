@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
+from kvtp.backbone._identity import read_config
 from kvtp.backbone.base import VisionShape
 from kvtp.errors import check_choice
 from kvtp.metric.flops import encoder, vision
@@ -36,13 +37,7 @@ class Checkpoint:
     @cached_property
     def config(self) -> Any:
         """ValueError for what is not there, or is of another family."""
-        try:
-            config = AutoConfig.from_pretrained(self.name, revision=self.revision)
-        except OSError as error:
-            raise ValueError(
-                f"{self.key} {self.name!r} is neither a folder with a config.json nor a hub id that is cached or can "
-                f"be fetched; name a folder, or fetch it where there is a network ({error})"
-            ) from error
+        config = read_config(self.name, self.revision, self.key)
         if config.model_type != self.family:
             raise ValueError(
                 f"{self.key} must be a {self.family} model (SigLIP 2 with square pictures is siglip, too), "

@@ -71,12 +71,11 @@ class Fusion(nn.Module):
 
     def forward(
         self, frames: Float[Tensor, "T d"], queries: Float[Tensor, "Q d"], scale: Tensor, bias: Tensor
-    ) -> Float[Tensor, " T"]:
-        """Logits of frames for a question in Q parts (one, unless it is long): the highest of its parts. `scale`,
-        `bias` of SigLIP's logits."""
+    ) -> Float[Tensor, "Q T"]:
+        """Logits of frames for every text. `scale`, `bias` of SigLIP's logits."""
         near, far = self.context(frames)
         own, local, whole = (logits(part, queries, scale, bias) for part in (frames, near, far))
-        return ((1 - self.theta - self.phi) * own + self.theta * local + self.phi * whole).max(0).values
+        return (1 - self.theta - self.phi) * own + self.theta * local + self.phi * whole
 
     def context(self, frames: Float[Tensor, "T d"]) -> tuple[Float[Tensor, "T d"], Float[Tensor, "T d"]]:
         """Every frame as its clip has it, and as the video has it."""

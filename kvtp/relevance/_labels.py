@@ -1,17 +1,24 @@
 """Relevance labels of clips, as labels of pictures."""
 
-from jaxtyping import Float, Int64
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from kvtp.types import Question
 
 
-def clip_of(times: Float[Tensor, " T"], duration: float, clips: int, question: Question) -> Int64[Tensor, " T"]:
-    """The clip in which each time [s] lies: `clips` divide the video of so many seconds, or its segment, equally.
-    ValueError for a segment without length."""
-    video = question.ref
+def labels_at(times: Float[Tensor, " T"], duration: float, question: Question) -> Float[Tensor, " T"]:
+    """The label of the clip in which each time [s] lies; clips divide the video of so many seconds, or its segment,
+    equally. ValueError for a question without labels, and for a segment without length."""
+    if not question.relevance:
+        raise ValueError(
+            f"there must be one relevance label per clip, got {question.relevance} for question {question.id!r}; "
+            "choose a benchmark with relevance labels or another relevance"
+        )
+    video, labels = question.ref, torch.tensor(question.relevance, dtype=torch.float32, device=times.device)
     start = 0.0 if video.start is None else video.start
     end = duration if video.end is None else video.end
     if end <= start:
         raise ValueError(f"the end of a video must lie after its start, got {start} … {end} s for {question.id!r}")
-    return ((times - start) / (end - start) * clips).floor().long().clamp(0, clips - 1)
+    clip = ((times - start) / (end - start) * len(labels)).floor().long()
+    return labels[clip.clamp(0, len(labels) - 1)]

@@ -58,7 +58,7 @@ class Similarity(AbstractRelevance):
             self._seen = frames, torch.cat(parts)
 
     def __call__(self, frames: Frames, tokens: VisualTokens, question: Question) -> Float[Tensor, " T"]:
-        found = self.score(self.pictures(frames, tokens), self.encoder.read([asked(question)])[0].float())
+        found = self.score(self.pictures(frames, tokens), self.encoder.read([asked(question)])[0].float()).amax(0)
         several = ceil(len(found) / tokens.frames)
         filled = F.pad(found, (0, several * tokens.frames - len(found)), value=float("-inf"))
         return filled.unflatten(0, (tokens.frames, several)).amax(1).to(tokens.features.device)
@@ -69,9 +69,9 @@ class Similarity(AbstractRelevance):
         assert self._seen is not None
         return self._seen[1]
 
-    def score(self, pictures: Float[Tensor, "T d"], texts: Float[Tensor, "Q d"]) -> Float[Tensor, " T"]:
-        """One logit per picture."""
-        return logits(pictures, texts, self.encoder.scale.float(), self.encoder.bias.float()).amax(0)
+    def score(self, pictures: Float[Tensor, "T d"], texts: Float[Tensor, "Q d"]) -> Float[Tensor, "Q T"]:
+        """One logit per text and picture."""
+        return logits(pictures, texts, self.encoder.scale.float(), self.encoder.bias.float())
 
     def flops(self, frames: Frames, question: Question) -> float:
         pictures = len(frames)

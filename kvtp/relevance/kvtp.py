@@ -50,7 +50,7 @@ class Kvtp(Similarity):
         if self.fuses:
             _ = self.fusion
 
-    def score(self, pictures: Float[Tensor, "T d"], texts: Float[Tensor, "Q d"]) -> Float[Tensor, " T"]:
+    def score(self, pictures: Float[Tensor, "T d"], texts: Float[Tensor, "Q d"]) -> Float[Tensor, "Q T"]:
         if not self.fuses:
             return super().score(pictures, texts)
         return self.fusion(pictures, texts, self.encoder.scale.float(), self.encoder.bias.float())

@@ -1,10 +1,9 @@
 """The benchmark's own relevance labels: an upper bound for every predictor."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kvtp.relevance._labels import clip_of
+from kvtp.relevance._labels import labels_at
 from kvtp.relevance.base import AbstractRelevance
 from kvtp.types import Frames, Question, VisualTokens
 
@@ -20,11 +19,4 @@ class Oracle(AbstractRelevance):
         self.sign = -1.0 if inverted else 1.0
 
     def __call__(self, frames: Frames, tokens: VisualTokens, question: Question) -> Float[Tensor, " T"]:
-        if not question.relevance:
-            raise ValueError(
-                f"relevance=oracle needs one label per clip, got {question.relevance} for question {question.id!r}; "
-                "choose a benchmark with relevance labels or another relevance"
-            )
-        clip = clip_of(tokens.timestamps, frames.duration, len(question.relevance), question)
-        labels = self.sign * torch.tensor(question.relevance, dtype=torch.float32)
-        return labels.to(tokens.features.device)[clip.to(tokens.features.device)]
+        return self.sign * labels_at(tokens.timestamps, frames.duration, question).to(tokens.features.device)

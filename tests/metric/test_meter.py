@@ -1,5 +1,7 @@
 """Sizes told without weights against those of answers that were given."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -9,6 +11,7 @@ from kvtp.command import CommandError
 from kvtp.config import Row
 from kvtp.metric.account import Account, MethodCost
 from kvtp.metric.dry import Chance, DryBackbone
+from kvtp.metric.flops import vision
 from kvtp.metric.meter import Line, Nothing, Unseen, meter
 from kvtp.pipeline import Pipeline
 from kvtp.report.costs import bars, shown, table
@@ -53,30 +56,60 @@ def test_sizes_are_those_of_a_real_answer(tiny, pruner: str, newline: str) -> No
     assert cost == spent
 
 
+def section(group: str, option: str, **changed: str) -> dict:
+    chosen = OmegaConf.merge(OmegaConf.load(CONF / group / f"{option}.yaml"), changed)
+    parent = OmegaConf.create({"retention_ratio": 0.3, "seed": 0, group: chosen})
+    return OmegaConf.to_container(parent[group], resolve=True)
+
+
+def row(known, folder: Path, checkpoint: str, pruner: str, relevance: dict) -> Row:
+    """A run with the settings of the backbone `known`, but for its checkpoint, and without a pooling head."""
+    told = {name: getattr(known, name) for name in ("attn", "pool", "newline", "frame_chunk", "answer", "seed")}
+    told |= {"max_new_tokens": 4, "temperature": 0, "top_p": 1.0, "dtype": "float32", "device": "cpu"}
+    told |= {"checkpoint": checkpoint, "revision": None, "head": None, "head_revision": None}
+    config = {
+        "backbone": {"_target_": "kvtp.backbone.llava_onevision.LlavaOnevision", **told},
+        "scout": section("scout", "none"),
+        "relevance": relevance,
+        "budget": section("budget", "softmax"),
+        "pruner": section("pruner", pruner),
+    }
+    return Row(pruner, "id", folder, {"pruner": pruner}, (), config)
+
+
 def test_a_cue_that_cannot_be_given_is_refused_and_a_checkpoint_that_is_not_there_is_an_error(tiny, tmp_path) -> None:
-    def row(checkpoint: str) -> Row:
-        backbone = {"_target_": "kvtp.backbone.llava_onevision.LlavaOnevision", **settings(checkpoint)}
-        groups = {"scout": "none", "relevance": "uniform", "budget": "uniform", "pruner": "prumerge"}
-        config = {group: section(group, option) for group, option in groups.items()}
-        return Row("prumerge", "id", tmp_path, {**groups}, (), {"backbone": backbone, **config})
-
-    def settings(checkpoint: str) -> dict:
-        told = {name: getattr(tiny(), name) for name in ("attn", "pool", "newline", "frame_chunk", "answer", "seed")}
-        told |= {"max_new_tokens": 4, "temperature": 0, "top_p": 1.0, "dtype": "float32", "device": "cpu"}
-        return told | {"checkpoint": checkpoint, "revision": None, "head": None, "head_revision": None}
-
-    (line,) = meter([row(tiny().checkpoint)], [4], 20, 2)
+    known, uniform, nowhere = tiny(), section("relevance", "uniform"), str(tmp_path / "nowhere")
+    (line,) = meter([row(known, tmp_path, known.checkpoint, "prumerge", uniform)], [4], 20, 2)
     assert line.costs is None
     assert "needs the cues probe_attention" in line.refused
-    with pytest.raises(CommandError, match="neither a folder"):
-        meter([row(str(tmp_path / "nowhere"))], [4], 20, 2)
+    with pytest.raises(CommandError, match=r"backbone\.checkpoint .* neither a folder"):
+        meter([row(known, tmp_path, nowhere, "prumerge", uniform)], [4], 20, 2)
+    predictor = section("relevance", "siglip", checkpoint=nowhere)
+    with pytest.raises(CommandError, match=r"random: relevance\.checkpoint .* neither a folder"):
+        meter([row(known, tmp_path, known.checkpoint, "random", predictor)], [4], 20, 2)
 
 
-def section(group: str, option: str) -> dict:
-    parent = OmegaConf.create(
-        {"retention_ratio": 0.3, "seed": 0, group: OmegaConf.load(CONF / group / f"{option}.yaml")}
-    )
-    return OmegaConf.to_container(parent[group], resolve=True)
+def test_a_predictor_that_shares_the_tower_costs_its_pooling_head(tiny, random_checkpoints, tmp_path) -> None:
+    """Instead of a look of its own; and a backbone without such a head cannot give what it needs."""
+    siglip = str(random_checkpoints / "tiny_siglip")
+    own, shared = (component("relevance", "siglip", checkpoint=siglip, tower=tower) for tower in ("own", "backbone"))
+    real = tiny(head=siglip)
+    account = Account.of(real)
+
+    def spent(relevance) -> float:
+        stages = {"scout": "none", "budget": "softmax", "pruner": "random"}
+        made = {stage: component(stage, option) for stage, option in stages.items()}
+        line = Pipeline(Nothing(), Unseen(), DryBackbone(real, 20, 2), relevance=Chance(relevance), **made)
+        seen = films(4)
+        answer, cost = line.answer(QUESTION, seen, line.backbone.encode(seen, line.cues))
+        told = account.flops(answer, 4, cost, line.cues)
+        return told["cues"] + told["predictor"]
+
+    head = vision(account.seeing, 4, pooled=True) - vision(account.seeing, 4)
+    assert spent(own) - spent(shared) == pytest.approx(own.checkpoint.look_flops(4) - head)
+    sharing = section("relevance", "siglip", checkpoint=siglip, tower="backbone")
+    (line,) = meter([row(real, tmp_path, real.checkpoint, "random", sharing)], [4], 20, 2)
+    assert "needs the cues frame_feature" in line.refused
 
 
 def test_no_weights_are_read(tiny) -> None:

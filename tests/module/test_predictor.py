@@ -61,11 +61,12 @@ def test_what_is_trained_is_what_is_used(siglip: str, tmp_path: Path) -> None:
     trained.save(tmp_path)
     assert json.loads((tmp_path / "fusion.json").read_text())["theta"] == 0.1
     used = component("relevance", "kvtp", checkpoint=str(tmp_path), device="cpu")
-    one = BATCH.videos[0]
+    long = " ".join(TEXTS * 3)  # of several parts, the best of which counts
+    one = BATCH.videos[0]._replace(texts=(*TEXTS, long))
     frames = Frames(one.pixels, torch.arange(5).double(), torch.arange(5), 5.0, "none")
     with torch.no_grad():
         expected = trained.score(one)
-    for text, scores in zip(TEXTS, expected, strict=True):
+    for text, scores in zip(one.texts, expected, strict=True):
         found = used(frames, toy_tokens([4] * 5, (2, 2)), toy_question(text=text))
         torch.testing.assert_close(found, scores, atol=1e-4, rtol=1e-4)
 

@@ -69,6 +69,18 @@ def test_a_long_question_counts_by_its_best_part(make, random_checkpoints, frame
     torch.testing.assert_close(score(make(option, padding="none"), frames, text=text), best, atol=1e-4, rtol=1e-4)
 
 
+def test_a_predictor_takes_the_best_part_of_what_the_fusion_head_makes_of_each(make, frames) -> None:
+    kvtp = make("kvtp", padding="none")
+    parts = kvtp.checkpoint.parts(LONG * 4)
+    assert len(parts) > 1
+    with torch.no_grad():
+        seen = kvtp.encoder.look(frames.pixels)
+        texts = [kvtp.encoder.model.get_text_features(input_ids=torch.tensor([part])).pooler_output for part in parts]
+        scale, bias = kvtp.encoder.scale, kvtp.encoder.bias
+        best = torch.stack([kvtp.fusion(seen, text, scale, bias)[0] for text in texts]).max(0).values
+    torch.testing.assert_close(score(kvtp, frames, text=LONG * 4), best, atol=1e-4, rtol=1e-4)
+
+
 def test_chunks() -> None:
     """KVTP's example: 70 tokens in parts of 64."""
     assert [len(part) for part in chunks(range(70), 64)] == [64, 6]
