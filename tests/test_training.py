@@ -244,10 +244,12 @@ def test_wandb_has_a_predictors_metrics_beside_its_picture(shell: Shell, predict
     run(shell, *predictor, "name=drawn", "trainer.max_steps=8", "logger=wandb")
     told = read(shell.outputs / "train" / "drawn")["history"]
     measured = [row for row in told if "val/recall" in row]
-    drawn = [row for row in told if "val/relevance" in row]
-    mine = [row["val/recall"] for row in curve(shell, "drawn") if "val/recall" in row]
-    assert [row["val/recall"] for row in measured] == pytest.approx(mine)
-    assert len(drawn) == len(mine) == 2
+    drawn = [row["val/relevance/path"] for row in told if "val/relevance/path" in row]
+    mine = [row for row in curve(shell, "drawn") if "val/recall" in row]
+    assert [row["val/recall"] for row in measured] == pytest.approx([row["val/recall"] for row in mine])
+    assert [row["_step"] for row in measured] == [row["step"] for row in mine]
+    assert all("val/relevance/path" in row for row in measured)
+    assert len(set(drawn)) == len(mine) == 2
 
 
 def test_a_predictor_learns_the_same_on_two_processes(shell: Shell, predictor: tuple[str, ...]) -> None:
