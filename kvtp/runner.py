@@ -97,7 +97,7 @@ class Runner:
                 if videos:
                     group[0].pipeline.backbone.load()  # here, that no question's time holds it
                     for run in group:
-                        run.pipeline.relevance.load()
+                        run.pipeline.relevance.load(run.pipeline.backbone)
                     account = Account.of(group[0].pipeline.backbone)
                     for run in group:
                         run.write_as(ranks.rank, ranks.world, account, stack)

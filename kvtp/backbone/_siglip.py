@@ -64,6 +64,26 @@ class Tower:
                 found["frame_feature"] = (pooled + pooling.mlp(pooling.layernorm(pooled)))[:, 0]
         return states, {name: cue for name, cue in found.items() if name in cues}
 
+    def is_same_as(self, other: nn.Module) -> bool:
+        """Whether `other`, a whole SiglipVisionModel, has the same weights, in the lower precision of the two."""
+        other = bare(other)
+        if self.head is None or len(self.layers) != len(other.encoder.layers):
+            return False
+        mine = (self.tower.embeddings, *self.layers, self.head.post_layernorm, self.head.head)
+        theirs = (other.embeddings, *other.encoder.layers, other.post_layernorm, other.head)
+        return all(map(_equal, mine, theirs))
+
+
+def _equal(one: nn.Module, other: nn.Module) -> bool:
+    mine, theirs = one.state_dict(), other.state_dict()
+    if mine.keys() != theirs.keys():
+        return False
+    for name, weight in mine.items():
+        low = min(weight.dtype, theirs[name].dtype, key=lambda dtype: dtype.itemsize)
+        if not torch.equal(weight.to(low), theirs[name].to(weight.device, low)):
+            return False
+    return True
+
 
 def received_attention(
     queries: Float[Tensor, "T P C"], keys: Float[Tensor, "T P C"], heads: int

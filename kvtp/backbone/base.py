@@ -100,6 +100,10 @@ class AbstractBackbone(ABC):
     def load(self) -> None:
         """Load the weights now (idempotent)."""
 
+    def sees_as(self, tower: nn.Module) -> bool:
+        """Whether the cue `frame_feature` is what this vision tower makes of a picture: the weights are the same."""
+        return False
+
     @abstractmethod
     def encode(self, frames: Frames, cues: frozenset[str]) -> VisualTokens:
         """The visual tokens at layer 0, with the cues of the video among `cues`."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int64, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoTokenizer,
     LlavaOnevisionConfig,
@@ -189,6 +189,9 @@ class LlavaOnevision(AbstractBackbone):
             del bare(head).encoder.layers[:]  # only post-norm and pooling head are wanted
             return Tower(own, self.tower_layers, head.to(self.device).eval())
         return Tower(own, self.tower_layers, own if self.supplies >= HEAD else None)
+
+    def sees_as(self, tower: nn.Module) -> bool:
+        return self.tower.is_same_as(tower)
 
     @cached_property
     def tower_digest(self) -> str:

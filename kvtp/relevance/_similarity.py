@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kvtp.backbone._identity import fingerprint
+from kvtp.backbone.base import AbstractBackbone
 from kvtp.errors import check_choice, check_whole
 from kvtp.relevance._encoder import PADDINGS, Checkpoint, Encoder
 from kvtp.relevance._fusion import logits
@@ -49,7 +50,7 @@ class Similarity(AbstractRelevance):
         _ = self.checkpoint.config  # ValueError where there is none
         return fingerprint(self.checkpoint.name, self.checkpoint.revision)
 
-    def load(self) -> None:
+    def load(self, backbone: AbstractBackbone) -> None:
         _ = self.encoder
 
     def look(self, frames: Frames) -> None:

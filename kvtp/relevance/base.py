@@ -6,6 +6,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
+from kvtp.backbone.base import AbstractBackbone
 from kvtp.types import Frames, Question, VisualTokens
 
 
@@ -19,8 +20,8 @@ class AbstractRelevance(ABC):
         """Changes when its weights do; empty where it has none."""
         return ""
 
-    def load(self) -> None:  # noqa: B027 — most have no weights
-        """Load the weights now (idempotent)."""
+    def load(self, backbone: AbstractBackbone) -> None:  # noqa: B027 — most have no weights
+        """Load the weights now (idempotent). `backbone`: that of the same line, loaded, whose tower may serve."""
 
     def look(self, frames: Frames) -> None:  # noqa: B027 — likewise
         """What depends on the video alone, kept until another video comes."""

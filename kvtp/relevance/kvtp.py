@@ -5,6 +5,7 @@ from functools import cached_property
 from jaxtyping import Float
 from torch import Tensor
 
+from kvtp.backbone.base import AbstractBackbone
 from kvtp.errors import check_choice
 from kvtp.relevance._fusion import Fusion
 from kvtp.relevance._similarity import Similarity, asked
@@ -45,8 +46,8 @@ class Kvtp(Similarity):
             _ = self.fusion  # a plain SigLIP is refused before any weights are read
         return identity
 
-    def load(self) -> None:
-        super().load()
+    def load(self, backbone: AbstractBackbone) -> None:
+        super().load(backbone)
         if self.fuses:
             _ = self.fusion
 

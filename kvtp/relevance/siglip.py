@@ -1,21 +1,23 @@
 """SigLIP's similarity of question and picture, without any training."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kvtp.backbone.base import AbstractBackbone
+from kvtp.command import CommandError
 from kvtp.errors import check_choice
 from kvtp.relevance._similarity import Similarity
 from kvtp.types import Frames, Question, VisualTokens
 
-ALIKE = 0.999  # cosine of two embeddings of one picture; below it they are not of one network
+CUE = "frame_feature"
 
 
 class Siglip(Similarity):
     """Any SigLIP, or SigLIP 2 with square pictures.
 
     tower: own = the checkpoint's looks at the pictures; backbone = the backbone's has already, which must be the same
-    network (its cue `frame_feature`; compared on the first picture of the first video, RuntimeError if it is another).
+    network (its cue `frame_feature`); auto = the backbone's if it is the same, which is known once weights are there:
+    what `scripts/meter.py` tells without weights is the cost of its own.
     """
 
     family = "siglip"
@@ -30,12 +32,29 @@ class Siglip(Similarity):
         device: str,
         frame_chunk: int,
     ) -> None:
-        check_choice("relevance.tower", tower, ("own", "backbone"))
+        check_choice("relevance.tower", tower, ("auto", "own", "backbone"))
         super().__init__(checkpoint, revision, padding, dtype, device, frame_chunk)
+        self.tower = tower
         self.shares = tower == "backbone"
-        self.compared = False
+
+    @property
+    def cues(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset({CUE}) if self.shares else frozenset()
+
+    def load(self, backbone: AbstractBackbone) -> None:
+        """CommandError for tower=backbone where the backbone's is another network."""
+        super().load(backbone)
+        if self.tower == "own" or not hasattr(self.encoder.model, "vision_model"):
+            return
+        self.shares = backbone.sees_as(self.encoder.model.vision_model)
         if self.shares:
-            self.cues = frozenset({"frame_feature"})  # type: ignore[misc]
+            del self.encoder.model.vision_model  # it will not be needed
+        elif self.tower == "backbone":
+            raise CommandError(
+                f"relevance.tower=backbone needs a backbone whose tower and pooling head are those of "
+                f"{self.checkpoint.name!r}, and their weights differ; set relevance.tower=auto or own, or "
+                "backbone.head to this SigLIP"
+            )
 
     def look(self, frames: Frames) -> None:
         if not self.shares:
@@ -46,19 +65,7 @@ class Siglip(Similarity):
             return super().pictures(frames, tokens)
         seen = tokens.cues.frame_feature
         assert seen is not None
-        if not self.compared:
-            mine = self.encoder.look(frames.pixels[:1]).float()
-            theirs = seen[:1].to(mine)
-            cosine = 0.0 if mine.shape != theirs.shape else float(torch.cosine_similarity(mine, theirs))
-            if cosine < ALIKE:
-                raise RuntimeError(
-                    f"relevance.tower=backbone needs a backbone whose tower and pooling head are those of "
-                    f"{self.checkpoint.name!r}, the embeddings of one picture have cosine {cosine:.3f}; "
-                    "set relevance.tower=own, or backbone.head to this SigLIP"
-                )
-            self.compared = True
-            del self.encoder.model.vision_model  # it will not be needed
-        return seen.to(self.device, torch.float32)
+        return seen.float().to(self.device)
 
     def flops(self, frames: Frames, question: Question) -> float:
         """What the backbone's tower does for it is accounted for as the cue's."""

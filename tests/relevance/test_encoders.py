@@ -8,6 +8,7 @@ import torch
 from toys import component, toy_question, toy_tokens
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
+from kvtp.command import CommandError
 from kvtp.relevance._encoder import chunks
 from kvtp.types import Frames
 
@@ -115,22 +116,43 @@ def test_a_video_is_looked_at_once(make, frames, monkeypatch) -> None:
 
 
 def test_the_backbones_tower_is_used_where_it_is_the_same(make, tiny, random_checkpoints, frames) -> None:
-    folder = str(random_checkpoints / "tiny_siglip")
-    backbone = tiny(head=folder)
+    backbone = tiny(head=str(random_checkpoints / "tiny_siglip"))
     tokens = backbone.encode(frames, frozenset({"frame_feature"}))
-    own, shared = make("siglip"), make("siglip", tower="backbone")
-    assert shared.cues == {"frame_feature"}
+    own, asked, found = (make("siglip", tower=tower) for tower in ("own", "backbone", "auto"))
+    assert asked.cues == {"frame_feature"}
+    assert found.cues == frozenset()
+    for _ in range(2):  # as for two methods
+        own.load(backbone)
+        asked.load(backbone)
+        found.load(backbone)
     assert own.cues == frozenset()
     question = toy_question(text=WHERE)
-    # the one resizes pictures with torch, the other with PIL
-    torch.testing.assert_close(shared(frames, tokens, question), own(frames, tokens, question), atol=1e-2, rtol=1e-2)
-    assert shared.flops(frames, question) < own.flops(frames, question) / 5
+    expected = own(frames, tokens, question)
+    for shared in (asked, found):
+        assert shared.cues == {"frame_feature"}
+        # the one resizes pictures with torch, the other with PIL
+        torch.testing.assert_close(shared(frames, tokens, question), expected, atol=1e-2, rtol=1e-2)
+        assert shared.flops(frames, question) < own.flops(frames, question) / 5
 
 
-def test_another_tower_is_refused(make, frames) -> None:
-    tokens = toy_tokens([4] * 5, (2, 2), frame_feature=torch.randn(5, 48), tower_states=torch.randn(20, 48))
-    with pytest.raises(RuntimeError, match=r"relevance\.tower=own"):
-        make("siglip", tower="backbone")(frames, tokens, toy_question(text=WHERE))
+@pytest.mark.parametrize("place", ["embeddings.patch_embedding", "encoder.layers.1.mlp.fc2", "head.layernorm"])
+def test_another_tower_is_not(make, tiny, random_checkpoints, frames, place: str) -> None:
+    """Be it in a single weight of its tower or of its pooling head."""
+    backbone = tiny(head=str(random_checkpoints / "tiny_siglip"))
+    asked, found = make("siglip", tower="backbone"), make("siglip")
+    for relevance in (asked, found):
+        weight = relevance.encoder.model.vision_model.get_submodule(place).weight
+        with torch.no_grad():
+            weight.view(-1)[3] += 0.01
+    with pytest.raises(CommandError, match=r"relevance\.tower=auto"):
+        asked.load(backbone)
+    found.load(backbone)
+    assert found.cues == frozenset()
+    headless = tiny(head=None)
+    plain = make("siglip")
+    plain.load(headless)
+    assert plain.cues == frozenset()
+    assert score(plain, frames).equal(score(make("siglip", tower="own"), frames))
 
 
 def test_what_is_saved_of_the_fusion_head_is_used(make, random_checkpoints, frames) -> None:
