@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from math import ceil
 from pathlib import Path
 from shutil import copy
 
@@ -27,8 +26,8 @@ class Answerer(AbstractModule):
     """Cross-entropy of the reply and of the token that ends it. Forms of talk (see
     `kvtp.data.conversations`) weigh the same, however many talks there are of each; among them, each reply does.
 
-    The input is laid out by the code that inference uses (`Prefill.lay_out`), after the same kind of cut: a random part
-    of the tokens, positions renumbered.
+    The input is laid out by the code that inference uses (`Prefill.lay_out`), after the same kind of cut: a part of the
+    tokens, positions renumbered.
     """
 
     takes = Conversations
@@ -68,14 +67,14 @@ class Answerer(AbstractModule):
         losses, hits = self._losses(logits, target), logits.argmax(-1) == target
         for talk, reply, hit, loss in zip(batch.talks, target, hits, losses.tolist(), strict=True):
             words = (reply >= 0).sum() - 1  # without the token that ends it
-            self.tell(f"val/{talk.kind}_at_{batch.retention:g}", hit[:words].float().mean().item())
-            self.tell(f"val/loss_at_{batch.retention:g}", loss)
+            self.tell(f"val/{talk.kind}_at_{batch.parts.retention:g}", hit[:words].float().mean().item())
+            self.tell(f"val/loss_at_{batch.parts.retention:g}", loss)
 
     def replies(self, batch: Conversations) -> tuple[Float[Tensor, "N R V"], Int64[Tensor, "N R"]]:
         """Logits of every reply's tokens, and these tokens; −100 after its end.
 
-        What stands before the question is run once per film, for all talks about it: each sees it and nothing of the
-        others.
+        What stands before the question is run once per part of a film, for all talks about it: each sees it and nothing
+        of the others.
         """
         backbone, device = self.backbone, self.device
         language_model, embed = self.model.model.language_model, self.model.get_input_embeddings()
@@ -106,23 +105,21 @@ class Answerer(AbstractModule):
         return self.model.lm_head(hidden[torch.arange(len(hidden), device=device)[:, None], place]), target
 
     def _films(self, batch: Conversations, before: Sequence[int]) -> list[Float[Tensor, "S D"]]:
-        """Of each film what stands before the question: text, and a random part of the visual tokens."""
+        """Of each part of a film what stands before the question: text, and the visual tokens that are in it."""
         backbone, device = self.backbone, self.device
         states = batch.seen if batch.seen.is_floating_point() else self._look(batch.seen)
         frames = states.shape[1]
         every = backbone.blank(frames)
-        generator = torch.Generator().manual_seed(batch.seed)
-        parts = [
-            random_part(frames, len(every) // frames, batch.retention, batch.unevenness, generator) for _ in states
-        ]
-        features = backbone.project_some(states, torch.stack(parts).to(device))
+        films, parts = zip(*batch.parts.of(len(states), frames, len(every) // frames), strict=True)
+        rows = pad_sequence(parts, batch_first=True)
+        features = backbone.project_some(states[torch.tensor(films, device=states.device)], rows.to(device))
         begin = self.model.get_input_embeddings()(torch.tensor(before, device=device))
         newline = self.model.model.image_newline
         return [
             Prefill.lay_out(
                 batch.talks[0].prompt,
                 begin,
-                every.keep(Selection(part.to(device), kept)),
+                every.keep(Selection(part.to(device), kept[: len(part)])),
                 begin[:0],
                 backbone.newline,
                 newline,
@@ -147,15 +144,3 @@ class Answerer(AbstractModule):
             where = {"revision": self.backbone.revision, "_raise_exceptions_for_missing_entries": False}
             if (path := cached_file(self.backbone.checkpoint, name, **where)) is not None:
                 copy(path, folder)
-
-
-def random_part(
-    frames: int, each: int, retention: float, unevenness: float, generator: torch.Generator
-) -> Int64[Tensor, " K"]:
-    """⌈r·K⌉ of K = `frames` · `each` tokens drawn without replacement, ascending; those of frame t with weight
-    exp(u·n_t), n_t normal, u uniform in [0, `unevenness`]: from even thinning to a few frames that keep nearly all."""
-    count = ceil(retention * frames * each)
-    spread = unevenness * torch.rand((), generator=generator) * torch.randn(frames, generator=generator)
-    # the largest of log-weight + Gumbel noise are a weighted draw without replacement (Efraimidis and Spirakis 2006)
-    noise = -torch.empty(frames * each).exponential_(generator=generator).log()
-    return (spread.repeat_interleave(each) + noise).topk(count).indices.sort().values

@@ -62,13 +62,13 @@ def test_a_batch_is_a_function_of_its_number(talks) -> None:
     first, again = one.batch(4), other.batch(4)
     assert torch.equal(first.seen, again.seen)
     assert first[1:] == again[1:]
-    assert first.seed != one.batch(5).seed
+    assert first.parts != one.batch(5).parts
 
 
 def test_retention_is_log_uniform(talks) -> None:
     """Half of the batches lie below the geometric mean."""
     conversations = talks(size=1, retention=[0.1, 0.4])
-    drawn = torch.tensor([conversations.batch(number).retention for number in range(60)])
+    drawn = torch.tensor([conversations.batch(number).parts.retention for number in range(60)])
     assert 0.1 <= drawn.min() < 0.12
     assert 0.33 < drawn.max() <= 0.4
     assert 18 <= int((drawn < 0.2).sum()) <= 42
@@ -77,7 +77,7 @@ def test_retention_is_log_uniform(talks) -> None:
 def test_validation_asks_every_film_all_at_every_ratio(talks) -> None:
     conversations = talks(size=1, held_out_retention=[1.0, 0.2])
     batches = [conversations.held_out_batch(number) for number in range(conversations.held_out)]
-    assert [batch.retention for batch in batches] == [1.0, 1.0, 0.2, 0.2]
+    assert [batch.parts.retention for batch in batches] == [1.0, 1.0, 0.2, 0.2]
     for batch in batches:
         assert len({talk.kind for talk in batch.talks}) == 12
         assert Counter(talk.form for talk in batch.talks) == {

@@ -9,9 +9,10 @@ from torch.nn import functional as F
 from transformers import AutoTokenizer, SiglipModel
 
 from kvtp.backbone._new import new_llava
+from kvtp.data._parts import Drawn, random_part
 from kvtp.data._states import half
 from kvtp.data.conversations import Conversations, Talk
-from kvtp.module.answerer import Answerer, random_part
+from kvtp.module.answerer import Answerer
 from kvtp.module.captioner import Captioner
 from kvtp.types import Frames, Prompt, Selection
 
@@ -35,7 +36,7 @@ def conversations(retention: float) -> Conversations:
         Talk(1, prompt("Where is it?"), "red ring top left", "captions", "caption"),
         Talk(0, prompt("What shape is the white object?\nA. ring\nB. cross"), "B", "lettered", "shape"),
     )
-    return Conversations(pixels, talks, retention, 1.0, 11)
+    return Conversations(pixels, talks, Drawn(retention, 1.0, 11))
 
 
 @pytest.mark.parametrize("retention", [1.0, 0.3])
@@ -48,8 +49,8 @@ def test_training_sees_what_inference_sees(backbone, retention: float, newline: 
     with torch.no_grad():
         logits, target = module.replies(batch)
     line = backbone(newline=newline, pool=pool)
-    generator = torch.Generator().manual_seed(batch.seed)
-    parts = [Selection(random_part(FRAMES, 4, retention, batch.unevenness, generator)) for _ in batch.seen]
+    generator = torch.Generator().manual_seed(11)
+    parts = [Selection(random_part(FRAMES, 4, retention, 1.0, generator)) for _ in batch.seen]
     for nth, talk in enumerate(batch.talks):
         pixels = batch.seen[talk.about]
         frames = Frames(pixels, torch.arange(FRAMES).double(), torch.arange(FRAMES), float(FRAMES), "none")
