@@ -48,7 +48,7 @@ def paint(film: Film, settings: Settings) -> Iterator[UInt8[np.ndarray, "side si
     rng = np.random.Generator(np.random.PCG64(film.background))
     waves = rng.integers(1, 6, (3, 3)), rng.integers(0, 256, 3), rng.integers(70, 130, 3)
     greys = [_grey(rng) for _ in range(settings.clips * settings.grey)]
-    events = {event.clip: event for event in film.events}
+    events = {clip: event for event in film.events for clip in event.clips}
     for clip in range(settings.clips):
         passing = greys[clip * settings.grey : (clip + 1) * settings.grey]
         for tick in range(settings.fps):

@@ -1,9 +1,8 @@
 """SparseKV-Shapes: what happens in a video, and what is asked about it. Numbers only; `_paint` draws it.
 
-A video is a row of clips of one second. In a few of them, the events, one object is shown: a coloured shape in one
-corner. No two events of a video share a colour or a shape, so every question has one answer. Everything else is
-background and grey objects, which no question is about. A video is a function of (seed, split, number) and the settings
-alone.
+A video is a row of clips of one second. In a few of them one object is shown, an event: a coloured shape in one corner.
+No two events of a video share a colour or a shape, so every question has one answer. Everything else is background and
+grey objects, which no question is about. A video is a function of (seed, split, number) and the settings alone.
 """
 
 from collections.abc import Sequence
@@ -32,36 +31,37 @@ KEY, CONTEXT = 5.0, 3.0  # relevance labels, on SparseKV-QA's scale 0 … 5
 
 @dataclass(frozen=True)
 class Settings:
-    """The world's knobs. `clips` of one second; `events` of them show an object, the rest is background.
+    """The world's knobs. `clips` of one second; in each of `events` an object is shown for `stay` of them, the rest is
+    background.
 
-    Fewer events in more clips = sparser key frames. `side` [pixels] of the square picture, a multiple of 16. `grey`
-    objects pass by in every clip.
+    Fewer and shorter events in more clips = sparser key frames. `side` [pixels] of the square picture, a multiple of
+    16. `grey` objects pass by in every clip.
     """
 
     clips: int
     events: int
+    stay: int
     grey: int
     fps: int
     side: int
 
     def __post_init__(self) -> None:
-        most = min(len(COLOURS), len(SHAPES), (self.clips + 1) // 2)
-        for name, value, low, high in (
-            ("clips", self.clips, 3, 10_000),
-            ("events", self.events, 2, most),
-            ("grey", self.grey, 0, 20),
-            ("fps", self.fps, 1, 60),
-        ):
-            check_whole(f"benchmark.{name}", value, low, high)
+        check_whole("benchmark.clips", self.clips, 3, 10_000)
+        check_whole("benchmark.stay", self.stay, 1, (self.clips + 1) // 2 - 1)  # two events, a clip between them
+        most = min(len(COLOURS), len(SHAPES), (self.clips + 1) // (self.stay + 1))
+        check_whole("benchmark.events", self.events, 2, most)
+        check_whole("benchmark.grey", self.grey, 0, 20)
+        check_whole("benchmark.fps", self.fps, 1, 60)
         if self.side % 16 or not 64 <= self.side <= 1024:
             raise ValueError(f"side must be a multiple of 16 in [64, 1024], got {self.side}")
 
 
 @dataclass(frozen=True)
 class Event:
-    """An object shown during one clip. `offset`, `drift` [1/64 of the side, and of the side per second]."""
+    """An object shown during `clips`, in each with the same movement: `offset`, `drift` [1/64 of the side, and of the
+    side per second]."""
 
-    clip: int
+    clips: tuple[int, ...]
     colour: str
     shape: str
     place: str
@@ -85,19 +85,19 @@ class Film:
 def film(settings: Settings, seed: int, split: str, number: int) -> Film:
     """Video `number` of a split; the same on every machine, whatever was made before it."""
     rng = _generator(seed, split, number, 0)
-    clips = _apart(rng, settings.clips, settings.events)
+    starts = _apart(rng, settings.clips, settings.events, settings.stay)
     colours = rng.permutation(list(COLOURS))
     shapes = rng.permutation(SHAPES)
     events = [
         Event(
-            clip=clip,
+            clips=tuple(range(start, start + settings.stay)),
             colour=str(colours[nth]),
             shape=str(shapes[nth]),
             place=str(rng.choice(PLACES)),
             offset=(int(rng.integers(-3, 4)), int(rng.integers(-3, 4))),
             drift=(int(rng.integers(-3, 4)), int(rng.integers(-3, 4))),
         )
-        for nth, clip in enumerate(clips)
+        for nth, start in enumerate(starts)
     ]
     return Film(f"{split}{number:05d}", tuple(events), int(rng.integers(2**31)))
 
@@ -119,7 +119,7 @@ def question(shown: Film, kind: str, rng: np.random.Generator) -> Asked:
     options = [answer, *rng.permutation(others)[:3].tolist()]
     order = rng.permutation(len(options))
     options = [options[place] for place in order]
-    return Asked(text, tuple(options), letters(options)[options.index(answer)], tuple(key), tuple(context))
+    return Asked(text, tuple(options), letters(options)[options.index(answer)], key, context)
 
 
 def questions(settings: Settings, seed: int, split: str, number: int) -> list[dict[str, Any]]:
@@ -152,23 +152,23 @@ def questions(settings: Settings, seed: int, split: str, number: int) -> list[di
 
 def _ask(
     kind: str, events: Sequence[Event], rng: np.random.Generator
-) -> tuple[str, str, list[str], list[int], list[int]]:
+) -> tuple[str, str, list[str], tuple[int, ...], tuple[int, ...]]:
     """Question, answer, wrong options to draw from, key clips, context clips."""
     event = events[int(rng.integers(len(events)))]
     if kind == "colour":
-        return f"What colour is the {event.shape}?", event.colour, _but(COLOURS, event.colour), [event.clip], []
+        return f"What colour is the {event.shape}?", event.colour, _but(COLOURS, event.colour), event.clips, ()
     if kind == "shape":
-        return f"What shape is the {event.colour} object?", event.shape, _but(SHAPES, event.shape), [event.clip], []
+        return f"What shape is the {event.colour} object?", event.shape, _but(SHAPES, event.shape), event.clips, ()
     if kind == "place":
-        return f"Where is the {event.name}?", event.place, _but(PLACES, event.place), [event.clip], []
+        return f"Where is the {event.name}?", event.place, _but(PLACES, event.place), event.clips, ()
     if kind == "last":
         wrong = [other.name for other in events[:-1]] + _absent(events, rng)
-        clips = [other.clip for other in events[:-1]]
-        return "Which object comes last?", events[-1].name, wrong, [events[-1].clip], clips
+        clips = tuple(clip for other in events[:-1] for clip in other.clips)
+        return "Which object comes last?", events[-1].name, wrong, events[-1].clips, clips
     nth = int(rng.integers(len(events) - 1))
     before, after = events[nth], events[nth + 1]
     wrong = [other.name for other in events if other not in (before, after)] + _absent(events, rng)
-    return f"What comes right after the {before.name}?", after.name, wrong, [after.clip], [before.clip]
+    return f"What comes right after the {before.name}?", after.name, wrong, after.clips, before.clips
 
 
 def _but(values: Sequence[str] | dict[str, Any], one: str) -> list[str]:
@@ -186,10 +186,10 @@ def _absent(events: Sequence[Event], rng: np.random.Generator) -> list[str]:
     return [f"{colour} {shape}" for colour, shape in zip(colours, shapes, strict=True)]
 
 
-def _apart(rng: np.random.Generator, clips: int, events: int) -> list[int]:
-    """Clips of the events, ascending, no two adjacent, all such choices equally likely."""
-    picked = np.sort(rng.choice(clips - events + 1, events, replace=False))
-    return (picked + np.arange(events)).tolist()
+def _apart(rng: np.random.Generator, clips: int, events: int, stay: int) -> list[int]:
+    """First clips of the events, ascending, a clip or more between two, all such choices equally likely."""
+    picked = np.sort(rng.choice(clips - events * stay + 1, events, replace=False))
+    return (picked + stay * np.arange(events)).tolist()
 
 
 def _generator(seed: int, split: str, number: int, part: int) -> np.random.Generator:

@@ -22,7 +22,8 @@ from kvtp.types import Question
 
 class Shapes(Folder):
     """Multiple-choice questions (colour, shape, place, what comes after, what comes last) about videos of `clips`
-    seconds, `events` of which show a coloured shape; the rest is moving background with `grey` objects.
+    seconds; in each of `events` a coloured shape is seen for `stay` seconds; the rest is moving background with `grey`
+    objects.
 
     Made once under `root` and kept; a run that was stopped is gone on with. `seed` and the settings decide every
     picture and every word. `videos` of the split, five questions each; no video is in two splits. `workers` processes
@@ -38,6 +39,7 @@ class Shapes(Folder):
         seed: int,
         clips: int,
         events: int,
+        stay: int,
         grey: int,
         fps: int,
         side: int,
@@ -48,7 +50,7 @@ class Shapes(Folder):
         check_whole("benchmark.workers", workers, 1)
         check_whole("benchmark.videos", videos, 1)
         check_whole("benchmark.seed", seed, 0)
-        settings = Settings(clips=clips, events=events, grey=grey, fps=fps, side=side)
+        settings = Settings(clips=clips, events=events, stay=stay, grey=grey, fps=fps, side=side)
         world = Path(root) / _name(settings, seed)
         self.videos_identity = world.name
         asked = make(world, settings, seed, split, videos, workers)

@@ -68,7 +68,7 @@ def corpus() -> Iterator[str]:
             for place in (None, *PLACES):
                 yield str(Description(colour, shape, place))
     yield LIST
-    settings = Settings(clips=16, events=4, grey=0, fps=1, side=64)
+    settings = Settings(clips=16, events=4, stay=1, grey=0, fps=1, side=64)
     for number in range(FILMS_READ):
         yield narrate(film(settings, 0, "train", number).events)
         for row in questions(settings, 0, "train", number):

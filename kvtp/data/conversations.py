@@ -189,7 +189,7 @@ def _side(film: Film, rng: np.random.Generator) -> Asked:
     event = film.events[rng.integers(len(film.events))]
     options = tuple(str(side) for side in rng.permutation(SIDES))
     answer = letters(options)[options.index(event.place.split()[1])]
-    return Asked(f"Is the {event.name} on the left or on the right?", options, answer, (event.clip,), ())
+    return Asked(f"Is the {event.name} on the left or on the right?", options, answer, event.clips, ())
 
 
 def _listing(about: int, film: Film) -> Talk:

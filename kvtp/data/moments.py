@@ -22,7 +22,7 @@ def moments(
 ) -> Iterator[tuple[Frames, list[Event | None]]]:
     """Of each film its pictures, and the event that each picture shows; None = background only."""
     for film, seen in zip(films, ahead(frames, [benchmark.path(film) for film in films]), strict=True):
-        at = {event.clip: event for event in film.events}
+        at = {clip: event for event in film.events for clip in event.clips}
         yield seen, [at.get(int(time)) for time in seen.timestamps.tolist()]  # clips last a second
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from kvtp.benchmark._paint import paint, write_film
 from kvtp.benchmark._world import COLOURS, KINDS, Settings, film, questions
 from kvtp.benchmark.shapes import Shapes, _name
 
-SMALL = Settings(clips=8, events=3, grey=2, fps=4, side=64)
-USUAL = Settings(clips=16, events=4, grey=2, fps=8, side=128)
+SMALL = Settings(clips=8, events=3, stay=1, grey=2, fps=4, side=64)
+USUAL = Settings(clips=16, events=4, stay=1, grey=2, fps=8, side=128)
 
 
 def shapes(root: Path, **changed) -> Shapes:
@@ -54,11 +55,13 @@ def test_splits_share_no_video_and_seeds_no_film() -> None:
 def test_events_never_touch_nor_share_a_look() -> None:
     for number in range(300):
         events = film(USUAL, 0, "train", number).events
-        clips = [event.clip for event in events]
+        clips = [clip for event in events for clip in event.clips]
+        assert len(clips) == 4
         assert min(b - a for a, b in pairwise(clips)) >= 2
         assert 0 <= clips[0] <= clips[-1] < 16
         assert len({event.colour for event in events}) == len({event.shape for event in events}) == 4
-    where = Counter(event.clip for number in range(2000) for event in film(USUAL, 0, "train", number).events)
+    where = Counter(event.clips for number in range(2000) for event in film(USUAL, 0, "train", number).events)
+    assert len(where) == 16
     assert max(where.values()) < 1.6 * min(where.values()), "every clip may be one"
 
 
@@ -79,15 +82,31 @@ def answer_of(row: dict, events) -> str:
     return events[-1].name
 
 
-@pytest.mark.parametrize("settings", [USUAL, Settings(20, 2, 0, 8, 128), Settings(20, 6, 0, 8, 128)])
-def test_answers_are_true_and_the_key_clip_shows_them(settings: Settings) -> None:
+def test_longer_events_leave_a_clip_between_them() -> None:
+    """Three of four clips each in sixteen: the first may begin at 0 and the last end with the film."""
+    settings = replace(USUAL, events=3, stay=4)
+    starts, ends = set(), set()
+    for number in range(300):
+        clips = [event.clips for event in film(settings, 0, "train", number).events]
+        assert all(mine == tuple(range(mine[0], mine[0] + 4)) for mine in clips)
+        assert all(later[0] - earlier[-1] >= 2 for earlier, later in pairwise(clips))
+        starts.add(clips[0][0])
+        ends.add(clips[-1][-1])
+    assert starts == {0, 1, 2}
+    assert ends == {13, 14, 15}
+
+
+@pytest.mark.parametrize(
+    "settings", [USUAL, Settings(20, 2, 1, 0, 8, 128), Settings(20, 6, 1, 0, 8, 128), Settings(20, 4, 3, 0, 8, 128)]
+)
+def test_answers_are_true_and_the_key_clips_show_them(settings: Settings) -> None:
     for number in range(60):
         events = film(settings, 0, "test", number).events
         for row in questions(settings, 0, "test", number):
             answer = row["options"]["ABCD".index(row["answer"])]
             assert answer == answer_of(row, events)
-            (key,) = [clip for clip, label in enumerate(row["relevance"]) if label == 5]
-            event = next(event for event in events if event.clip == key)
+            key = tuple(clip for clip, label in enumerate(row["relevance"]) if label == 5)
+            event = next(event for event in events if event.clips == key)
             assert answer in (event.colour, event.shape, event.place, event.name)
             assert len(set(row["options"])) == 4
 
@@ -112,21 +131,23 @@ def test_letters_and_answers_are_balanced() -> None:
     assert Counter(row["groups"]["kind"] for row in rows) == dict.fromkeys(KINDS, 600)
 
 
-def test_an_object_is_where_and_when_it_is_said_to_be() -> None:
+@pytest.mark.parametrize("stay", [1, 2])
+def test_an_object_is_where_and_when_it_is_said_to_be(stay: int) -> None:
     """Found again by its colour in the painted pictures; nothing else in the film comes near that colour."""
-    settings = Settings(clips=8, events=3, grey=2, fps=4, side=64)
+    settings = Settings(clips=8, events=3, stay=stay, grey=2, fps=4, side=64)
     for number in range(6):
         shown = film(settings, 0, "val", number)
         pictures = np.stack(list(paint(shown, settings))).astype(int)
         for event in shown.events:
             near = np.abs(pictures - COLOURS[event.colour]).sum(-1) == 0
             seen = near.any((1, 2))
-            assert seen.nonzero()[0].tolist() == list(range(4 * event.clip, 4 * event.clip + 4))
+            first = 4 * event.clips[0]
+            assert seen.nonzero()[0].tolist() == list(range(first, first + 4 * stay))
             _, rows, columns = near.nonzero()
             vertical, horizontal = event.place.split()
             assert (rows.mean() < 32) == (vertical == "top")
             assert (columns.mean() < 32) == (horizontal == "left")
-            assert near[4 * event.clip].sum() > 16 * 16 / 3, "spans several tokens of 8×8 of the small picture"
+            assert near[first].sum() > 16 * 16 / 3, "spans several tokens of 8×8 of the small picture"
 
 
 def test_decoding_loses_little(tmp_path: Path) -> None:
@@ -169,6 +190,8 @@ def test_more_videos_keep_the_first_ones(tmp_path: Path) -> None:
     ("changed", "complaint"),
     [
         ({"events": 7}, r"benchmark.events must be a whole number in \[2, 4\], got 7"),
+        ({"events": 4, "stay": 2}, r"benchmark.events must be a whole number in \[2, 3\], got 4"),
+        ({"stay": 4}, r"benchmark.stay must be a whole number in \[1, 3\], got 4"),
         ({"clips": 2}, r"benchmark.clips must be a whole number in \[3, 10000\], got 2"),
         ({"side": 100}, r"side must be a multiple of 16 in \[64, 1024\], got 100"),
         ({"split": "tset"}, "benchmark.split must be one of train, val, test, got 'tset'; nearest: test"),

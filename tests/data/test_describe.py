@@ -9,7 +9,7 @@ from kvtp.data._describe import CHOICES, NOTHING, Description, corpus, describe,
 
 
 def event(colour: str, shape: str, place: str) -> Event:
-    return Event(clip=0, colour=colour, shape=shape, place=place, offset=(0, 0), drift=(0, 0))
+    return Event(clips=(0,), colour=colour, shape=shape, place=place, offset=(0, 0), drift=(0, 0))
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_how_often_what_is_told() -> None:
 
 
 def test_narration_lists_the_events_in_order() -> None:
-    events = film(Settings(clips=16, events=4, grey=2, fps=8, side=128), 0, "train", 0).events
+    events = film(Settings(clips=16, events=4, stay=1, grey=2, fps=8, side=128), 0, "train", 0).events
     parts = narrate(events).split(", ")
-    assert parts == [f"{one.colour} {one.shape} {one.place}" for one in sorted(events, key=lambda one: one.clip)]
+    assert parts == [f"{one.colour} {one.shape} {one.place}" for one in sorted(events, key=lambda one: one.clips)]
 
 
 def test_every_word_of_the_world_is_one_token() -> None:

@@ -15,12 +15,12 @@ OFFSETS = [(-3, -3), (-3, 3), (3, -3), (3, 3), (0, 0)]
 @pytest.mark.parametrize("place", PLACES)
 def test_cells_lie_on_the_object_and_off_it_wherever_it_moves(place: str) -> None:
     """By painting: an object may come by two pixels into a neighbouring place, not more."""
-    settings = Settings(clips=4, events=2, grey=0, fps=8, side=128)
+    settings = Settings(clips=4, events=2, stay=1, grey=0, fps=8, side=128)
     cell = settings.side // GRID
     on_cells = 0
     for offset in OFFSETS:
         for drift in OFFSETS:
-            event = Event(clip=0, colour="red", shape="square", place=place, offset=offset, drift=drift)
+            event = Event(clips=(0,), colour="red", shape="square", place=place, offset=offset, drift=drift)
             on, off = board(event)
             for tick in (0, settings.fps - 1):
                 picture = np.zeros((settings.side, settings.side, 3), np.int32)
