@@ -10,7 +10,14 @@ from typing import Any
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoImageProcessor,
+    AutoModel,
+    AutoTokenizer,
+    GemmaTokenizer,
+    PreTrainedTokenizerBase,
+    Siglip2Tokenizer,
+)
 from transformers.utils.logging import disable_progress_bar
 
 from kvtp.backbone._identity import read_config
@@ -47,7 +54,11 @@ class Checkpoint:
 
     @cached_property
     def words(self) -> PreTrainedTokenizerBase:
-        return AutoTokenizer.from_pretrained(self.name, revision=self.revision)
+        found = AutoTokenizer.from_pretrained(self.name, revision=self.revision)
+        if self.family == "siglip" and isinstance(found, GemmaTokenizer):
+            # SigLIP 2 with square pictures calls itself siglip, and its tokenizer forgets that texts were lower-cased
+            return Siglip2Tokenizer.from_pretrained(self.name, revision=self.revision)
+        return found
 
     @property
     def length(self) -> int:

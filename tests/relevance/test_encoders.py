@@ -2,14 +2,16 @@
 
 import shutil
 from dataclasses import replace
+from string import ascii_letters
 
 import pytest
 import torch
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from toys import component, toy_question, toy_tokens
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, GemmaTokenizer, SiglipTokenizer
 
 from kvtp.command import CommandError
-from kvtp.relevance._encoder import chunks
+from kvtp.relevance._encoder import Checkpoint, chunks
 from kvtp.types import Frames
 
 WHERE = "Where is the red ring?"
@@ -80,6 +82,52 @@ def test_a_predictor_takes_the_best_part_of_what_the_fusion_head_makes_of_each(m
         scale, bias = kvtp.encoder.scale, kvtp.encoder.bias
         best = torch.stack([kvtp.fusion(seen, text, scale, bias)[0] for text in texts]).max(0).values
     torch.testing.assert_close(score(kvtp, frames, text=LONG * 4), best, atol=1e-4, rtol=1e-4)
+
+
+@pytest.fixture
+def with_words(random_checkpoints, tmp_path):
+    """`with_words(tokenizer)`: the random SigLIP, with the files of a tokenizer of another class."""
+
+    def make(tokenizer) -> Checkpoint:
+        shutil.copytree(random_checkpoints / "tiny_siglip", tmp_path / "siglip")
+        for file in (tmp_path / "siglip").glob("token*"):
+            file.unlink()
+        tokenizer.save_pretrained(tmp_path / "siglip")
+        return Checkpoint(str(tmp_path / "siglip"), None, "siglip", "relevance.checkpoint")
+
+    return make
+
+
+def test_siglip_reads_with_its_own_tokenizer(with_words, tmp_path) -> None:
+    """SentencePiece pieces of the lower-cased text without punctuation, and an end."""
+    pieces = tmp_path / "spiece.model"
+    with pieces.open("wb") as file:
+        SentencePieceTrainer.train(
+            sentence_iterator=iter([WHERE, LONG] * 20),
+            model_writer=file,
+            vocab_size=36,
+            pad_id=0,
+            eos_id=1,
+            unk_id=2,
+            bos_id=-1,
+            minloglevel=2,
+        )
+    found = with_words(SiglipTokenizer(str(pieces)))
+    assert isinstance(found.words, SiglipTokenizer)
+    plain = SentencePieceProcessor(model_file=str(pieces))
+    assert found.parts(WHERE) == [[*plain.encode("where is the red ring"), 1]]
+    long = plain.encode("".join(letter for letter in LONG.lower() if letter not in ",?"))
+    size = found.length - 1
+    assert len(long) > size
+    assert found.parts(LONG) == [[*long[start : start + size], 1] for start in range(0, len(long), size)]
+
+
+def test_siglip_2_reads_in_lower_case(with_words) -> None:
+    """Though its tokenizer's class, Gemma's, does not."""
+    letters = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *ascii_letters, "?"]
+    vocabulary = {letter: place for place, letter in enumerate(letters)}
+    found = with_words(GemmaTokenizer(vocab=vocabulary, merges=[]))
+    assert found.parts("Is it A?") == [[letters.index(letter) for letter in "is▁it▁a?"]]
 
 
 def test_chunks() -> None:
