@@ -31,6 +31,9 @@ def main(cfg: DictConfig) -> None:
                 )
             check_whole("meter.text", cfg.meter.text, 1)
             check_whole("meter.reply", cfg.meter.reply, 0)
+            check_whole("meter.repeats", cfg.meter.repeats, 0)
+            if cfg.meter.threads is not None:
+                check_whole("meter.threads", cfg.meter.threads, 1)
         except ValueError as error:
             raise CommandError(str(error)) from error
         folder = Path(HydraConfig.get().runtime.output_dir)
@@ -38,11 +41,15 @@ def main(cfg: DictConfig) -> None:
             tell_published(folder)
             return
         rows = compose_rows(cfg, own="meter", always=["benchmark=shapes"])  # any: none is asked
+        import torch
+
         from kvtp.metric.meter import meter
         from kvtp.report.comparison import write
         from kvtp.report.costs import bars, shown, table
 
-        lines = meter(rows, frames, cfg.meter.text, cfg.meter.reply)
+        if cfg.meter.threads is not None:
+            torch.set_num_threads(cfg.meter.threads)
+        lines = meter(rows, frames, cfg.meter.text, cfg.meter.reply, cfg.meter.repeats)
         write(table(lines), folder / "costs.csv")
         bars(lines).savefig(folder / "costs.png", dpi=130)
         log.info("%s\n%s", folder, shown(lines))

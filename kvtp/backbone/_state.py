@@ -97,10 +97,12 @@ class Prefill:
 
     @property
     def visual(self) -> VisualTokens:
-        """The visual tokens alive, with their hidden states as features."""
+        """The visual tokens alive, with their hidden states as features: those of the sequence where no newline stands
+        between them, for a copy costs more than choosing among them does."""
+        together = self.newline in ("none", "one_token")
         return replace(
             self.tokens,
-            features=self.hidden[self.visual_at],
+            features=self.hidden[self.before :][: len(self.visual_at)] if together else self.hidden[self.visual_at],
             position=self.position[..., self.visual_at],
             layer=self.layer,
         )

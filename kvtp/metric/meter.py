@@ -3,6 +3,8 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -51,7 +53,8 @@ class Unseen(AbstractFrames):
 @dataclass(frozen=True)
 class Line:
     """A method at a retention ratio on so many frames. `costs`: as `kvtp.metric.costs` names them, plus
-    `tokens/mean_over_layers`; None where the method is `refused`, for the reason told."""
+    `tokens/mean_over_layers`, and `selection/products` where time is taken; None where the method is `refused`, for the
+    reason told."""
 
     name: str
     retention_ratio: float | None
@@ -60,9 +63,9 @@ class Line:
     refused: str = ""
 
 
-def meter(rows: Sequence[Row], frames: Sequence[int], text: int, reply: int) -> list[Line]:
+def meter(rows: Sequence[Row], frames: Sequence[int], text: int, reply: int, repeats: int = 0) -> list[Line]:
     """What no backbone can run first, then by frames, by backbone, by row. No weights are read. CommandError for a
-    backbone or predictor whose configuration is not there."""
+    backbone or predictor whose configuration is not there. `repeats`: how often choosing the tokens is timed."""
     known: dict[str, tuple[DryBackbone, Account]] = {}
     lines, told = [], []
     for row in rows:
@@ -78,7 +81,9 @@ def meter(rows: Sequence[Row], frames: Sequence[int], text: int, reply: int) -> 
             mine = [pipeline for _, pipeline, _ in lines if pipeline.backbone is dry]
             tokens = dry.encode(seen, frozenset[str]().union(*(pipeline.cues for pipeline in mine)))
             told += [
-                _measure(row, pipeline, account, seen, tokens) for row, pipeline, account in lines if pipeline in mine
+                _measure(row, pipeline, account, seen, tokens, repeats)
+                for row, pipeline, account in lines
+                if pipeline in mine
             ]
     return told
 
@@ -104,7 +109,9 @@ def _stages(
     return stages, account
 
 
-def _measure(row: Row, pipeline: Pipeline, account: Account, frames: Frames, tokens: VisualTokens) -> Line:
+def _measure(
+    row: Row, pipeline: Pipeline, account: Account, frames: Frames, tokens: VisualTokens, repeats: int
+) -> Line:
     try:
         answer, spent = pipeline.answer(QUESTION, frames, tokens)
     except Refused as error:
@@ -125,7 +132,25 @@ def _measure(row: Row, pipeline: Pipeline, account: Account, frames: Frames, tok
         memory=account.memory(answer),
     )
     told = {key: value for key, value in costs([asked]).items() if not key.startswith("latency/")}
-    return Line(row.name, row.retention_ratio, len(frames), {"tokens/mean_over_layers": _mean(answer), **told})
+    told = {"tokens/mean_over_layers": _mean(answer), **told}
+    if repeats:
+        told["selection/products"] = _products(pipeline, frames, tokens, repeats)
+    return Line(row.name, row.retention_ratio, len(frames), told)
+
+
+def _products(pipeline: Pipeline, frames: Frames, tokens: VisualTokens, repeats: int) -> float:
+    """Time that choosing the tokens takes, in products of all tokens with a square matrix of their width: median of
+    so many ratios, both parts of each measured one after the other, as other work on the machine slows both."""
+    square = torch.randn(tokens.features.shape[1], tokens.features.shape[1])
+    ratios = []
+    for _ in range(repeats):
+        begun = perf_counter()
+        _ = tokens.features @ square
+        unit = perf_counter() - begun
+        pipeline.clock.take()
+        pipeline.answer(QUESTION, frames, tokens)
+        ratios.append(pipeline.clock.take()["prune"] / 1000 / unit)
+    return median(ratios)
 
 
 def _mean(answer: Answer) -> float:

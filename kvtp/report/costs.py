@@ -19,6 +19,7 @@ PARTS = {  # of a bar, bottom up
 }
 COLUMNS = {
     "tokens/mean_over_layers": ("tokens", "{:.1f}"),
+    "selection/products": ("selection [products]", "{:.3f}"),
     **{key: (f"{title} [TFLOPs]", "{:.4g}") for key, title in PARTS.items()},
     "flops/analytic_ratio": ("ratio", "{:.3f}"),
     "flops/analytic_ratio_with_method": ("with method", "{:.3f}"),
@@ -44,10 +45,11 @@ def table(lines: Sequence[Line]) -> list[dict[str, Any]]:
 
 
 def shown(lines: Sequence[Line]) -> str:
-    page = Table("frames", "run", "kept", *(title for title, _ in COLUMNS.values()), box=None)
+    known = {key: column for key, column in COLUMNS.items() if any(key in (line.costs or {}) for line in lines)}
+    page = Table("frames", "run", "kept", *(title for title, _ in known.values()), box=None)
     for line in lines:
         told = line.costs or {}
-        numbers = [form.format(told[key]) if key in told else "–" for key, (_, form) in COLUMNS.items()]
+        numbers = [form.format(told[key]) if key in told else "–" for key, (_, form) in known.items()]
         page.add_row(str(line.frames), line.name, _kept(line), *numbers)
     text = StringIO()
     Console(width=200, file=text).print(page)

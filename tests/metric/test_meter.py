@@ -12,6 +12,7 @@ from kvtp.config import Row
 from kvtp.metric.account import Account, MethodCost
 from kvtp.metric.dry import Chance, DryBackbone
 from kvtp.metric.flops import vision
+from kvtp.metric.latency import Stopwatch
 from kvtp.metric.meter import Line, Nothing, Unseen, meter
 from kvtp.pipeline import Pipeline
 from kvtp.report.costs import bars, shown, table
@@ -110,6 +111,22 @@ def test_a_predictor_that_shares_the_tower_costs_its_pooling_head(tiny, random_c
     sharing = section("relevance", "siglip", checkpoint=siglip, tower="backbone")
     (line,) = meter([row(real, tmp_path, real.checkpoint, "random", sharing)], [4], 20, 2)
     assert "needs the cues frame_feature" in line.refused
+
+
+def test_choosing_is_told_in_products(tiny, tmp_path, monkeypatch) -> None:
+    """Products that take 1, 2 and 4 s, choices that take 3, 2 and 8 s: ratios 3, 1 and 2, whose median is 2."""
+    known, uniform = tiny(), section("relevance", "uniform")
+    now = iter([0, 1, 10, 12, 20, 24])
+    monkeypatch.setattr("kvtp.metric.meter.perf_counter", lambda: next(now))
+    chosen = iter([0.0, 3000.0, 0.0, 2000.0, 0.0, 8000.0])
+    monkeypatch.setattr(Stopwatch, "take", lambda clock: {"prune": next(chosen)})
+    (line,) = meter([row(known, tmp_path, known.checkpoint, "random", uniform)], [4], 20, 2, repeats=3)
+    assert line.costs["selection/products"] == 2
+    assert "selection" in shown([line])
+    monkeypatch.undo()
+    (line,) = meter([row(known, tmp_path, known.checkpoint, "random", uniform)], [4], 20, 2)
+    assert "selection/products" not in line.costs
+    assert "selection" not in shown([line])
 
 
 def test_no_weights_are_read(tiny) -> None:
