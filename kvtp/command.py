@@ -1,6 +1,7 @@
 """The command line, before anything loads: misspelt groups, options and keys are refused with the nearest names."""
 
 import os
+import signal
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -63,6 +64,8 @@ def check_command_line(config: str = "eval") -> None:
     `config`: the name of the script's configuration in conf/.
     Where somebody brings a configuration folder of their own, Hydra's own checks have to do.
     """
+    if {"--help", "-h", "--hydra-help"} & set(sys.argv):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends without a traceback
     arguments = sys.argv[1:]
     flags = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
     overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]

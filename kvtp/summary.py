@@ -80,11 +80,12 @@ def visual_tokens(predictions: Sequence[Prediction]) -> dict[str, Any] | None:
 
 def table(summaries: Sequence[dict[str, Any]]) -> str:
     """One line per run."""
-    rows = [("run", "accuracy [%]", "questions", "errors", "refused", "visual tokens per layer")]
+    rows = [("run", "accuracy [%]", "questions", "unparsed", "errors", "refused", "visual tokens per layer")]
     for told in summaries:
         accuracy = "–" if told["accuracy"] is None else f"{told['accuracy']:.2f}"
         tokens = "–" if told["tokens"] is None else f"{told['tokens']['mean_over_layers']:.1f}"
-        counts = [str(told[what]) for what in ("questions", "errors", "refused")]
+        unparsed = told["outcomes"]["unparsed"]
+        counts = [str(count) for count in (told["questions"], unparsed, told["errors"], told["refused"])]
         rows.append((told["run_id"], accuracy, *counts, tokens))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
