@@ -333,7 +333,7 @@ def test_a_refusal_stands(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
     told = world.told("tower_states")
     assert (told["accuracy"], told["refused"], told["errors"], told["valid"]) == (None, 1, 0, True)
     (line,) = [line.split() for line in caplog.text.splitlines() if line.startswith("tower_states ")]
-    assert line == ["tower_states", "–", "1", "0", "1", "–"]
+    assert line == ["tower_states", "–", "1", "0", "0", "1", "–"]
     (row,) = world.rows("tower_states")
     assert (row["outcome"], row["score"]) == ("refused", None)
     assert row["text"] == "Refused: retention_ratio must be in [0.3, 1], got 0.2"
