@@ -8,12 +8,14 @@ from itertools import groupby
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from tqdm import tqdm
 
 from kvtp.benchmark.base import AbstractBenchmark
 from kvtp.command import CommandError
 from kvtp.frames.base import AbstractFrames, ahead
-from kvtp.metric.ranking import key_recall, ndcg, rate_divergence
+from kvtp.metric.ranking import fitted_temperature, key_recall, ndcg, rate_divergence
 from kvtp.metric.statistics import mean_interval
 from kvtp.relevance._labels import labels_at
 from kvtp.relevance.base import AbstractRelevance
@@ -24,9 +26,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ranked:
-    """Of one question: as told in `kvtp.metric.ranking`."""
+    """Of one question, one score and one label per picture, and figures as told in `kvtp.metric.ranking`."""
 
     question: Question
+    scores: Float[Tensor, " T"]
+    labels: Float[Tensor, " T"]
     recall: float
     ndcg: float
     divergence: float
@@ -64,6 +68,8 @@ def rank(
             found.append(
                 Ranked(
                     question,
+                    scores,
+                    labels,
                     key_recall(scores, labels, share),
                     ndcg(scores, labels),
                     rate_divergence(scores, labels, temperature),
@@ -76,17 +82,21 @@ def rank(
     return found
 
 
-def summary(found: Sequence[Ranked]) -> dict[str, Any]:
-    """Means over questions; recall and nDCG in percent, recall with its 95 % interval, and per kind of question."""
+def summary(found: Sequence[Ranked], temperature: float) -> dict[str, Any]:
+    """Means over questions; recall and nDCG in percent, recall with its 95 % interval, and per kind of question; the
+    temperature at which rates are nearest to the oracle's at `temperature`, and their divergence there."""
     kinds: Mapping[str, list[Ranked]] = defaultdict(list)
     for one in found:
         kinds[one.question.groups.get("kind", "")].append(one)
+    fitted, least = fitted_temperature([(one.scores, one.labels) for one in found], temperature)
     return {
         "questions": len(found),
         "recall": _percent([one.recall for one in found]),
         "recall_interval": mean_interval([(one.question.cluster, one.recall) for one in found]),
         "ndcg": _percent([one.ndcg for one in found]),
         "divergence": sum(one.divergence for one in found) / len(found),
+        "fitted_temperature": fitted,
+        "fitted_divergence": least,
         "recall_by_kind": {kind: _percent([one.recall for one in some]) for kind, some in sorted(kinds.items())},
     }
 

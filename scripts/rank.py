@@ -25,18 +25,20 @@ def main(cfg: DictConfig) -> None:
             check_range("share", cfg.share, 0, 1)
             check_range("rate_temperature", cfg.rate_temperature, 1e-6)
             identity = relevance.identity
-            told = summary(rank(benchmark, frames, relevance, cfg.share, cfg.rate_temperature))
+            found = rank(benchmark, frames, relevance, cfg.share, cfg.rate_temperature)
         except ValueError as error:
             raise CommandError(str(error)) from error
+        told = summary(found, cfg.rate_temperature)
         result = Path(cfg.paths.outputs) / "rank" / f"{cfg.name}.json"
         result.parent.mkdir(parents=True, exist_ok=True)
         named = {"relevance": identity or type(relevance).__name__, "settings": ranked(cfg)}
         result.write_text(json.dumps({**named, **told}, indent=1) + "\n")
         low, high = told["recall_interval"]
         log.info(
-            "%s: recall of key frames %.1f %% (%.1f – %.1f), nDCG %.1f, divergence %.2f nats, %d questions; %s",
+            "%s: recall of key frames %.1f %% (%.1f – %.1f), nDCG %.1f, divergence %.2f nats (it would be least at "
+            "budget.temperature=%.3g: %.2f), %d questions; %s",
             *(identity or type(relevance).__name__, told["recall"], low, high, told["ndcg"], told["divergence"]),
-            *(told["questions"], result),
+            *(told["fitted_temperature"], told["fitted_divergence"], told["questions"], result),
         )
 
 

@@ -1,6 +1,10 @@
 """How well predicted relevance ranks and weighs the frames of a video."""
 
+from collections.abc import Sequence
+from math import exp, log
+
 from jaxtyping import Float
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.retrieval import retrieval_normalized_dcg
@@ -24,7 +28,29 @@ def ndcg(scores: Float[Tensor, " T"], labels: Float[Tensor, " T"]) -> float:
     return float(retrieval_normalized_dcg(scores.double(), labels.double()))
 
 
-def rate_divergence(scores: Float[Tensor, " T"], labels: Float[Tensor, " T"], temperature: float) -> float:
-    """KL(oracle ‖ predicted) [nats] between keep rates as shares, softmax(· / temperature) of labels and of scores."""
-    predicted, oracle = ((part.double() / temperature).log_softmax(-1) for part in (scores, labels))
+def rate_divergence(
+    scores: Float[Tensor, " T"], labels: Float[Tensor, " T"], temperature: float, own_temperature: float | None = None
+) -> float:
+    """KL(oracle ‖ predicted) [nats] between keep rates as shares, softmax(· / temperature) of labels and of scores.
+    `own_temperature`: another one for the scores."""
+    own = temperature if own_temperature is None else own_temperature
+    predicted, oracle = (scores.double() / own).log_softmax(-1), (labels.double() / temperature).log_softmax(-1)
     return float(F.kl_div(predicted, oracle, log_target=True, reduction="sum"))
+
+
+def fitted_temperature(
+    judged: Sequence[tuple[Float[Tensor, " T"], Float[Tensor, " T"]]], temperature: float
+) -> tuple[float, float]:
+    """The temperature of softmax budgets at which rates from scores come nearest to the oracle's, those of the labels
+    at `temperature`; and the mean divergence there. `judged`: scores and labels of each question.
+
+    A loss that only wants key frames above the others, as KVTP's, leaves the scale of the scores to chance: logits far
+    apart make budgets hard at a temperature that was meant to be soft.
+    """
+
+    def divergence(logarithm: float) -> float:
+        each = [rate_divergence(scores, labels, temperature, exp(logarithm)) for scores, labels in judged]
+        return sum(each) / len(each)
+
+    found = minimize_scalar(divergence, bounds=(log(1e-3), log(1e4)), method="bounded")
+    return exp(found.x), float(found.fun)

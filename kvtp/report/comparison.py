@@ -1,6 +1,7 @@
 """Several runs side by side: accuracy with intervals, and paired tests between runs at one retention ratio."""
 
 import csv
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from io import StringIO
@@ -16,7 +17,7 @@ from kvtp.benchmark._summary import accuracy
 from kvtp.benchmark.base import AbstractBenchmark
 from kvtp.cell import make
 from kvtp.command import CommandError
-from kvtp.config import Row
+from kvtp.config import OF_METHOD, Row
 from kvtp.metric.sparsity import keyframe_sparsity
 from kvtp.metric.statistics import compare, holm, interval
 from kvtp.summary import visual_tokens
@@ -25,10 +26,35 @@ from kvtp.types import ERRORS, Prediction
 KIND = "kind/"  # columns of accuracies per kind of question
 
 
+def labels(rows: Sequence[Row]) -> list[str]:
+    """Their names; where several have one name at one retention ratio, with the overrides in which those differ."""
+    alike: dict[Any, list[set[str]]] = defaultdict(list)
+    for row in rows:
+        alike[row.name, row.retention_ratio].append(set(row.overrides))
+    found = []
+    for row in rows:
+        shared = set.intersection(*alike[row.name, row.retention_ratio])
+        own = [override for override in row.overrides if override not in shared and not _in_name(override)]
+        found.append(f"{row.name} ({', '.join(own)})" if own else row.name)
+    return found
+
+
+def worlds(rows: Sequence[Row]) -> list[str]:
+    """Backbone and benchmark of each, with those overrides in which rows differ: runs in one world share axes."""
+    shared = set.intersection(*(set(row.overrides) for row in rows))
+    found = []
+    for row in rows:
+        own = [one for one in row.overrides if one.startswith(("backbone.", "benchmark.")) and one not in shared]
+        title = f"{row.choices['backbone']} on {row.choices['benchmark']}"
+        found.append(", ".join([title, *own]))
+    return found
+
+
 def accuracies(runs: Sequence[tuple[Row, Sequence[Prediction]]]) -> list[dict[str, Any]]:
     """One line per run: accuracy [%] with its 95 % interval, and per kind of question; tokens, mean over layers."""
     lines = []
-    for row, predictions in runs:
+    told = [row for row, _ in runs]
+    for (row, predictions), label, world in zip(runs, labels(told), worlds(told), strict=True):
         reached = accuracy(predictions)
         low, high = interval(predictions) or (None, None)
         kinds = {one.groups["kind"] for one in predictions if "kind" in one.groups}
@@ -37,6 +63,8 @@ def accuracies(runs: Sequence[tuple[Row, Sequence[Prediction]]]) -> list[dict[st
             {
                 "run": row.run_id,
                 "name": row.name,
+                "label": label,
+                "world": world,
                 "backbone": row.choices["backbone"],
                 "benchmark": row.choices["benchmark"],
                 "retention_ratio": row.retention_ratio,
@@ -112,11 +140,15 @@ def shown(lines: Sequence[Mapping[str, Any]]) -> str:
         interval = "–" if line["low"] is None else f"{line['low']:.1f} – {line['high']:.1f}"
         kept = "all" if line["retention_ratio"] is None else f"{line['retention_ratio']:g}"
         numbers = [_number(line["tokens"]), _number(line["accuracy"]), interval, str(line["errors"])]
-        name = line["name"] if line["valid"] else f"{line['name']} (invalid)"
-        table.add_row(name, kept, *numbers, *(_number(line.get(kind)) for kind in kinds))
+        label = line["label"] if line["valid"] else f"{line['label']} (invalid)"
+        table.add_row(label, kept, *numbers, *(_number(line.get(kind)) for kind in kinds))
     page = StringIO()
     Console(width=160, file=page).print(table)
     return page.getvalue()
+
+
+def _in_name(override: str) -> bool:
+    return override.partition("=")[0] in ("method", "retention_ratio", *OF_METHOD)
 
 
 def _plain(kinds: Sequence[str]) -> list[str]:

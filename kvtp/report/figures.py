@@ -14,7 +14,7 @@ MARKERS = "osD^vP*Xhd"
 def pareto(lines: Sequence[Mapping[str, Any]]) -> Figure:
     """Accuracy with its 95 % interval over the share of the unpruned FLOPs, one mark per run; a line joins the runs of
     a method. The staircase joins those that none beats in both. Runs without an accuracy are left out."""
-    figure, panel = _accuracies(lines, "flops")
+    figure, panel = _accuracies(lines, "flops", "label")
     best = front([(line["flops"], line["accuracy"]) for line in lines if line["accuracy"] is not None])
     if len(best) > 1:
         panel.step(*zip(*best, strict=True), where="post", color="black", linestyle=":", linewidth=1, zorder=0)
@@ -25,7 +25,7 @@ def pareto(lines: Sequence[Mapping[str, Any]]) -> Figure:
 def sweep(lines: Sequence[Mapping[str, Any]], axis: str) -> Figure:
     """Accuracy with its 95 % interval over a setting: `axis` of each line; a method without it, as one that has no
     budget, is a level across."""
-    figure, panel = _accuracies([line for line in lines if line[axis] is not None], axis)
+    figure, panel = _accuracies([line for line in lines if line[axis] is not None], axis, "name")
     for line in lines:
         if line[axis] is None and line["accuracy"] is not None:
             panel.axhline(line["accuracy"], color="gray", linestyle="--", linewidth=1)
@@ -34,13 +34,13 @@ def sweep(lines: Sequence[Mapping[str, Any]], axis: str) -> Figure:
     return figure
 
 
-def _accuracies(lines: Sequence[Mapping[str, Any]], axis: str) -> tuple[Figure, Axes]:
-    """One mark per line with an accuracy, joined by name."""
+def _accuracies(lines: Sequence[Mapping[str, Any]], axis: str, by: str) -> tuple[Figure, Axes]:
+    """One mark per line with an accuracy; those of one `by` are joined."""
     shown = [line for line in lines if line["accuracy"] is not None]
     figure = Figure(figsize=(10, 4.8), layout="constrained")
     panel = figure.subplots()
-    for place, name in enumerate(dict.fromkeys(line["name"] for line in shown)):
-        mine = sorted((line for line in shown if line["name"] == name), key=lambda line: line[axis])
+    for place, name in enumerate(dict.fromkeys(line[by] for line in shown)):
+        mine = sorted((line for line in shown if line[by] == name), key=lambda line: line[axis])
         x, y = [line[axis] for line in mine], [line["accuracy"] for line in mine]
         reach = [  # rounding may put an end on the other side
             [0.0 if line["low"] is None else max(0.0, line["accuracy"] - line["low"]) for line in mine],
@@ -72,7 +72,7 @@ def heat(lines: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> Figu
     panel = figure.subplots()
     panel.imshow(table, cmap="viridis", vmin=0, vmax=100, aspect="auto")
     panel.set_xticks(range(len(columns)), list(columns.values()), fontsize=8)
-    panel.set_yticks(range(len(lines)), [f"{line['name']} {_kept(line)}" for line in lines], fontsize=8)
+    panel.set_yticks(range(len(lines)), [f"{line['label']} {_kept(line)}" for line in lines], fontsize=8)
     panel.xaxis.tick_top()
     for (row, column), value in np.ndenumerate(table):
         said = "–" if np.isnan(value) else f"{value:.0f}"

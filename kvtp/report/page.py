@@ -1,5 +1,6 @@
 """report.html: one file that holds all it shows."""
 
+import json
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -43,7 +44,7 @@ def page(
         spent = costs(predictions)
         outcomes = Counter(one.outcome for one in predictions)
         told.append({**line, "kept": kept(row), "costs": spent, "flops": spent.get(RATIO), "outcomes": outcomes})
-    names = {row.run_id: f"{row.name} {kept(row)}" for row, _, _ in runs}
+    names = {line["run"]: f"{line['label']} {line['kept']}" for line in told}
     named = [{**pair, "first_name": names[pair["first"]], "second_name": names[pair["second"]]} for pair in pairs]
     template = _environment().get_template("page.html.jinja")
     return template.render(
@@ -54,20 +55,20 @@ def page(
         worlds=_worlds(told),
         pairs=named,
         outcomes=[outcome for outcome in OUTCOMES if any(line["outcomes"][outcome] for line in told)],
-        samples=_samples(runs),
+        samples=_samples(runs, accuracies),
     )
 
 
 def _worlds(told: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One for every backbone on a benchmark: only its runs share axes."""
     worlds = []
-    for backbone, benchmark in dict.fromkeys((line["backbone"], line["benchmark"]) for line in told):
-        mine = [line for line in told if (line["backbone"], line["benchmark"]) == (backbone, benchmark)]
+    for title in dict.fromkeys(line["world"] for line in told):
+        mine = [line for line in told if line["world"] == title]
         kinds = {key: key.removeprefix(KIND) for line in mine for key in line if key.startswith(KIND)}
         reached = [line for line in mine if line["flops"] is not None]
         worlds.append(
             {
-                "title": f"{backbone} on {benchmark}",
+                "title": title,
                 "runs": mine,
                 "pareto": svg(pareto(reached)) if reached else "",
                 "heat": svg(heat(mine, kinds)) if kinds else "",
@@ -81,19 +82,22 @@ def kept(row: Row) -> str:
     return "all" if row.retention_ratio is None else f"{row.retention_ratio:g}"
 
 
-def _samples(runs: Sequence[tuple[Row, Sequence[Prediction], Sequence[tuple[Sample, Path]]]]) -> list[dict[str, Any]]:
+def _samples(
+    runs: Sequence[tuple[Row, Sequence[Prediction], Sequence[tuple[Sample, Path]]]], lines: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     """By question, then by run."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for row, _, samples in runs:
+    for (row, _, samples), line in zip(runs, lines, strict=True):
+        asked = json.dumps(row.config["benchmark"], sort_keys=True)
         for one, picture in samples:
             told = one.options or ()
             options = [f"{letter}. {text}" for letter, text in zip(letters(told), told, strict=True)]
             question = found.setdefault(
-                (row.choices["benchmark"], one.question_id),
+                (asked, one.question_id),
                 {"text": one.question, "options": options, "answer": one.answer, "runs": []},
             )
             data = b64encode(picture.read_bytes()).decode()
-            shown = {"name": f"{row.name} on {row.choices['backbone']}", "kept": kept(row), "picture": data}
+            shown = {"name": f"{line['label']} on {row.choices['backbone']}", "kept": kept(row), "picture": data}
             question["runs"].append({**shown, "reply": one.reply, "outcome": one.outcome, "tokens": one.tokens})
     return list(found.values())
 

@@ -44,7 +44,7 @@ def test_where_all_frames_are_alike_the_first_ones_count(world) -> None:
 
 def test_summary_by_hand(world) -> None:
     found = ranked(world, component("relevance", "uniform"))
-    told = summary(found)
+    told = summary(found, 2)
     hits = [one.question.relevance[0] == 5.0 for one in found]
     assert told["questions"] == 30
     assert told["recall"] == pytest.approx(100 * sum(hits) / 30)

@@ -10,7 +10,7 @@ import pytest
 
 from kvtp.command import CommandError
 from kvtp.config import Row
-from kvtp.report.comparison import accuracies, along, pairs, shown, write
+from kvtp.report.comparison import accuracies, along, labels, pairs, shown, worlds, write
 from kvtp.types import Prediction
 
 
@@ -60,6 +60,28 @@ def test_accuracies_tell_every_run_and_kind() -> None:
     assert [line["tokens"] for line in told] == [6, 6, 6, None]
     assert told[3]["refused"] == 4
     assert told[0]["low"] <= 75 <= told[0]["high"]
+
+
+def test_runs_of_one_name_are_told_apart_by_their_settings() -> None:
+    (none, _), (tome, _), *_ = RUNS
+    rows = [
+        none,
+        *(
+            replace(tome, overrides=("method=tome", *own, "backbone=tiny"))
+            for own in ((), ("budget.temperature=0", "benchmark.stay=3"), ("relevance.fusion=none",))
+        ),
+        replace(tome, name="tome+relevance=oracle", overrides=("method=tome", "relevance=oracle", "budget.x=1")),
+    ]
+    assert labels(rows) == [
+        "none",
+        "tome",
+        "tome (budget.temperature=0, benchmark.stay=3)",
+        "tome (relevance.fusion=none)",
+        "tome+relevance=oracle",
+    ]
+    assert labels(rows[:2]) == ["none", "tome"]
+    assert worlds(rows[1:4]) == ["tiny on toys", "tiny on toys, benchmark.stay=3", "tiny on toys"]
+    assert worlds(rows[2:3]) == ["tiny on toys"]
 
 
 def test_runs_on_other_settings_of_a_benchmark_are_no_pairs() -> None:

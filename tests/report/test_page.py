@@ -99,3 +99,22 @@ def test_it_trusts_no_text(made: str) -> None:
 
 def test_it_holds_the_picture_of_a_sweep(made: str) -> None:
     assert "<svg id='sweep'></svg>" in made
+
+
+def test_worlds_are_told_apart(tmp_path: Path) -> None:
+    """One question number in two of them is two questions."""
+    picture = tmp_path / "q.png"
+    Image.new("RGB", (4, 4)).save(picture)
+    runs = []
+    for stay in (1, 3):
+        row, told = RUNS[1]
+        config = {**row.config, "benchmark": {"stay": stay}}
+        row = replace(row, run_id=f"tome_{stay}", config=config, overrides=(f"benchmark.stay={stay}",))
+        sample = Sample("0", f"In world {stay}?", None, "A", "A", "correct", 3)
+        runs.append((row, [replace(one, flops=FLOPS, memory=MEMORY) for one in told], [(sample, picture)]))
+    plain = [(row, told) for row, told, _ in runs]
+    made = page("toys", runs, accuracies(plain), pairs(plain), "")
+    for stay in (1, 3):
+        assert made.count(f"<h2>tiny on toys, benchmark.stay={stay}</h2>") == 1
+        assert made.count(f"<h3>In world {stay}?</h3>") == 1
+        assert f"<td>tome (benchmark.stay={stay})</td>" in made
