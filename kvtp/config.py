@@ -213,6 +213,8 @@ def train_name(*, _root_: DictConfig) -> str:
     chosen = _choices(_root_)
     plain["paths"] = {key: f"<{key}>" for key in plain["paths"]}
     settings = training_settings(plain) | {"accumulate": plain["trainer"]["accumulate_grad_batches"]}
+    if root := _own_root(plain["data"].get("benchmark", {})):
+        settings |= {"root": root}
     return _safe("_".join([chosen["module"], chosen["data"], _hash(settings)]))
 
 
@@ -226,7 +228,9 @@ def ranked(root: DictConfig) -> dict[str, Any]:
     """The configuration that scripts/rank.py's figures depend on, paths by name."""
     plain: Any = OmegaConf.to_container(root)
     told = ("benchmark", "frames", "relevance", "share", "rate_temperature")
-    return {key: _without(plain[key], MACHINE) for key in told}
+    kept = {key: _without(plain[key], MACHINE) for key in told}
+    where = _own_root(plain["benchmark"])
+    return kept | {"root": where} if where else kept
 
 
 def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,6 +245,11 @@ def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     if any(chosen.values()):  # then it matters when validation looks
         settings |= {**chosen, "val_check_interval": config["trainer"]["val_check_interval"]}
     return settings
+
+
+def _own_root(benchmark: Mapping[str, Any]) -> str | None:
+    """Where questions of one's own lie; those of the small world are the same everywhere."""
+    return None if benchmark["_target_"].endswith(".Shapes") else benchmark.get("root")
 
 
 def _without(value: Any, keys: set[str]) -> Any:

@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from kvtp.benchmark.base import AbstractBenchmark
 from kvtp.command import CommandError
-from kvtp.frames.base import AbstractFrames, ahead
+from kvtp.errors import LoadError
+from kvtp.frames.base import AbstractFrames, readable
 from kvtp.metric.ranking import fitted_temperature, key_recall, ndcg, rate_divergence
 from kvtp.metric.statistics import mean_interval
 from kvtp.relevance._labels import labels_at
@@ -44,8 +45,8 @@ def rank(
     share: float,
     temperature: float,
 ) -> list[Ranked]:
-    """Every question whose pictures have unlike labels. CommandError where there is none, or where the relevance asks
-    for a backbone."""
+    """Every question whose pictures have unlike labels; videos that cannot be read are told and left out. CommandError
+    where there is none, or where the relevance asks for a backbone."""
     if relevance.cues:
         raise CommandError(
             f"{type(relevance).__name__} as configured needs a backbone's cues ({', '.join(sorted(relevance.cues))}), "
@@ -55,9 +56,13 @@ def rank(
     if not questions:
         raise CommandError("there are no questions with relevance labels; choose another benchmark")
     videos = [list(some) for _, some in groupby(questions, lambda question: question.ref)]
-    found, alike = [], 0
-    seen = ahead(frames, [some[0].ref for some in videos])
+    found, alike, unread = [], 0, 0
+    seen = readable(frames, [some[0].ref for some in videos])
     for some, shown in tqdm(zip(videos, seen, strict=True), "ranking", len(videos), unit="video", disable=None):
+        if isinstance(shown, LoadError):
+            log.warning("%s: %s", some[0].ref.path, shown)
+            unread += len(some)
+            continue
         relevance.look(shown)
         for question in some:
             labels = labels_at(shown.timestamps, shown.duration, question)
@@ -75,6 +80,8 @@ def rank(
                     rate_divergence(scores, labels, temperature),
                 )
             )
+    if unread:
+        log.warning("%d questions are left out: their videos cannot be read", unread)
     if alike:
         log.warning("%d questions are left out: the sampled pictures have equal labels", alike)
     if not found:

@@ -71,7 +71,8 @@ def train(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
     if trainer.is_global_zero:
         per_step = trainer.world_size * trainer.accumulate_grad_batches
         origin = None if module.origin is None else fingerprint(module.origin, module.origin_revision)
-        _describe(config, {**settings, "batches_per_step": per_step, "origin": origin}, folder)
+        known = {"batches_per_step": per_step, "origin": origin, "data_identity": data.identity}
+        _describe(config, {**settings, **known}, folder)
         if not (folder / MODEL).exists():
             _note(folder, trainer)
     if (folder / MODEL).exists():
@@ -161,7 +162,7 @@ def _describe(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Pa
             raise CommandError(
                 f"{folder} holds a training with other settings ({', '.join(changed)}); give another name=…, or delete "
                 "the folder (batches_per_step = processes × trainer.accumulate_grad_batches; origin = what was trained "
-                "before)"
+                "before; data_identity = the questions, or what chooses their tokens)"
             )
         return
     about.mkdir(exist_ok=True)

@@ -277,3 +277,21 @@ def test_how_many_paint_is_no_part_of_the_run() -> None:
     world = ("benchmark=shapes", "method=tome")
     assert composed(*world, "benchmark.workers=7").run_id == composed(*world).run_id
     assert composed(*world, "benchmark.events=3").run_id != composed(*world).run_id
+
+
+def test_trainings_and_rankings_of_other_questions_have_other_names() -> None:
+    """Where the small world lies is no part of the name; a folder of questions is known by where it is."""
+
+    def named(config: str, group: str, root: str, *more: str) -> str:
+        with initialize_config_dir(str(CONF), version_base="1.3", job_name=config):
+            return compose(config, [*more, f"{group}.root={root}"], return_hydra_config=True).name
+
+    own = ("train", "data.benchmark", ("module=relevance", "benchmark@data.benchmark=folder"))
+    asked = ("rank", "benchmark", ("benchmark=folder",))
+    for config, group, more in (own, asked):
+        assert named(config, group, "/a", *more) == named(config, group, "/a", *more)
+        assert named(config, group, "/a", *more) != named(config, group, "/b", *more)
+    assert named("train", "data.benchmark", "/a", "module=relevance") == named(
+        "train", "data.benchmark", "/b", "module=relevance"
+    )
+    assert named("rank", "benchmark", "/a") == named("rank", "benchmark", "/b")

@@ -63,7 +63,7 @@ def test_context_frame_by_frame(clip: int, temperature: float) -> None:
         torch.testing.assert_close(near, far)
 
 
-def test_a_question_in_parts_counts_by_its_best_part() -> None:
+def test_every_text_has_logits_of_its_own() -> None:
     frames, parts = torch.randn(5, 4), torch.randn(3, 4)
     fusion = Fusion(2, 0.05, 0.05, "paper", 1.0)
     each = torch.cat([fusion(frames, part[None], SCALE, BIAS) for part in parts])

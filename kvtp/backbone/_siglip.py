@@ -65,7 +65,7 @@ class Tower:
         return states, {name: cue for name, cue in found.items() if name in cues}
 
     def is_same_as(self, other: nn.Module) -> bool:
-        """Whether `other`, a whole SiglipVisionModel, has the same weights, in the lower precision of the two."""
+        """Whether `other`, a whole SiglipVisionModel, has the same weights in the same precision."""
         other = bare(other)
         if self.head is None or len(self.layers) != len(other.encoder.layers):
             return False
@@ -78,11 +78,10 @@ def _equal(one: nn.Module, other: nn.Module) -> bool:
     mine, theirs = one.state_dict(), other.state_dict()
     if mine.keys() != theirs.keys():
         return False
-    for name, weight in mine.items():
-        low = min(weight.dtype, theirs[name].dtype, key=lambda dtype: dtype.itemsize)
-        if not torch.equal(weight.to(low), theirs[name].to(weight.device, low)):
-            return False
-    return True
+    return all(
+        weight.dtype == theirs[name].dtype and torch.equal(weight, theirs[name].to(weight.device))
+        for name, weight in mine.items()
+    )
 
 
 def received_attention(

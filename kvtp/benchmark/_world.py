@@ -122,6 +122,16 @@ def question(shown: Film, kind: str, rng: np.random.Generator) -> Asked:
     return Asked(text, tuple(options), letters(options)[options.index(answer)], key, context)
 
 
+def relevance(asked: Asked, clips: int) -> list[float]:
+    """One label per clip."""
+    labels = [0.0] * clips
+    for clip in asked.context:
+        labels[clip] = CONTEXT
+    for clip in asked.key:
+        labels[clip] = KEY
+    return labels
+
+
 def questions(settings: Settings, seed: int, split: str, number: int) -> list[dict[str, Any]]:
     """One question of each kind about a video, as rows of a question file."""
     shown = film(settings, seed, split, number)
@@ -129,11 +139,6 @@ def questions(settings: Settings, seed: int, split: str, number: int) -> list[di
     rows = []
     for kind in KINDS:
         asked = question(shown, kind, rng)
-        labels = [0.0] * settings.clips
-        for clip in asked.context:
-            labels[clip] = CONTEXT
-        for clip in asked.key:
-            labels[clip] = KEY
         rows.append(
             {
                 "id": f"{shown.name}-{kind}",
@@ -144,7 +149,7 @@ def questions(settings: Settings, seed: int, split: str, number: int) -> list[di
                 "split": split,
                 "groups": {"kind": kind},
                 "cluster": shown.name,
-                "relevance": labels,
+                "relevance": relevance(asked, settings.clips),
             }
         )
     return rows

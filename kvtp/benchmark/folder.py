@@ -28,6 +28,7 @@ class Folder(AbstractBenchmark):
     def __init__(self, root: str, questions: str, videos: str, split: str | None, limit: int | None) -> None:
         if limit is not None:
             check_whole("benchmark.limit", limit, 1)
+        self.split = split
         self.videos = Path(root) / videos
         path = Path(root) / questions
         if not path.is_file():

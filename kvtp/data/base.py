@@ -58,6 +58,11 @@ class AbstractData(LightningDataModule):
         self.seed = seed
         self._one_at_a_time = Lock()  # the thread of the stream, and validation
 
+    @property
+    def identity(self) -> str:
+        """Changes when the data do though their settings stay: a training must not go on with other data."""
+        return ""
+
     @abstractmethod
     def make(self, number: int) -> Any:
         """Training batch `number`, a function of it and the seed alone."""

@@ -1,6 +1,7 @@
 """Questions, and what a method's budget leaves of the video for each: for `module=answerer`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -51,6 +52,10 @@ class ShapesChosen(ShapesTalks):
             )
         self.relevance, self.budget = relevance, budget
 
+    @property
+    def identity(self) -> str:
+        return self.relevance.identity
+
     def make(self, number: int) -> Conversations:
         rng = self.random(number)
         films = self.draw(rng)
@@ -75,17 +80,23 @@ class ShapesChosen(ShapesTalks):
         rng: np.random.Generator,
     ) -> Conversations:
         shown = list(ahead(self.frames, [benchmark.path(film) for film in films]))
+        seen = torch.stack([frames.pixels for frames in shown]) if self.states is None else self.seen(benchmark, films)
         with torch.no_grad():
             parts = [(film, self._part(shown[film], question, rng)) for film, _, question in asked]
         write = {"open_ended": in_words, "lettered": by_letter}
         talks = tuple(write[form](place, question) for place, (_, form, question) in enumerate(asked))
         kept = len(parts[0][1]) / len(self._tokens(shown[0]))
-        return Conversations(self.seen(benchmark, films), talks, Chosen(round(kept, 4), parts))
+        return Conversations(seen, talks, Chosen(round(kept, 4), parts))
 
     def _part(self, frames: Frames, question: Question, rng: np.random.Generator) -> Int64[Tensor, " K"]:
         tokens = self._tokens(frames)
         granted = self.budget(self.relevance(frames, tokens, question), tokens)
-        return top_per_frame(torch.from_numpy(rng.random(len(tokens))), tokens, granted).cpu()
+        return top_per_frame(torch.from_numpy(rng.random(len(tokens))), tokens, granted)
 
     def _tokens(self, frames: Frames) -> VisualTokens:
-        return self.trainer.lightning_module.backbone.blank(len(frames))
+        """Without features, on the CPU: batches are made there while the model learns."""
+        blank = self.trainer.lightning_module.backbone.blank(len(frames))
+        places = {
+            name: getattr(blank, name).cpu() for name in ("features", "frame", "row", "column", "position", "original")
+        }
+        return replace(blank, **places, timestamps=frames.timestamps)

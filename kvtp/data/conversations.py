@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kvtp.benchmark._letters import letters
 from kvtp.benchmark._prompt import letter_prompt
-from kvtp.benchmark._world import KINDS, Asked, Film, question
+from kvtp.benchmark._world import KINDS, Asked, Film, question, relevance
 from kvtp.benchmark.shapes import Shapes
 from kvtp.data._describe import LIST, narrate
 from kvtp.data._parts import Drawn, Parts
@@ -92,7 +92,8 @@ class ShapesTalks(ShapesData):
     def any_question(self, film: Film, rng: np.random.Generator) -> Question:
         kind = str(rng.choice(self.kinds))
         asked = _side(film, rng) if kind == SIDE else question(film, kind, rng)
-        return Question(film.name, film.name, asked.text, asked.options, asked.answer, {"kind": kind})
+        labels = tuple(relevance(asked, self.train.clips))
+        return Question(film.name, film.name, asked.text, asked.options, asked.answer, {"kind": kind}, relevance=labels)
 
     def seen(self, benchmark: Shapes, films: Sequence[Film]) -> Tensor:
         videos = [benchmark.path(film) for film in films]

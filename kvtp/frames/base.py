@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
+from kvtp.errors import LoadError
 from kvtp.types import Frames, VideoRef
 
 
@@ -23,9 +24,20 @@ class AbstractFrames(ABC):
 
 
 def ahead(frames: AbstractFrames, videos: Sequence[str | VideoRef]) -> Iterator[Frames]:
-    """The frames of each video; the next ones are decoded while the caller works on one."""
+    """The frames of each video; the next ones are decoded while the caller works on one. Raises `LoadError`."""
+    for found in readable(frames, videos):
+        if isinstance(found, LoadError):
+            raise found
+        yield found
+
+
+def readable(frames: AbstractFrames, videos: Sequence[str | VideoRef]) -> Iterator[Frames | LoadError]:
+    """The same, with the error in place of frames that cannot be read."""
     for nth, video in enumerate(videos):
-        found = frames(video)
+        try:
+            found: Frames | LoadError = frames(video)
+        except LoadError as error:
+            found = error
         for later in videos[nth + 1 : nth + 1 + frames.ahead]:
             frames.prefetch(later)
         yield found

@@ -1,5 +1,6 @@
 """Trains KVTP's relevance predictor: a whole SigLIP and the temperatures of its context fusion head."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from kvtp.relevance._encoder import Checkpoint, Encoder
 from kvtp.relevance._fusion import Fusion
 from kvtp.report.relevance import relevance_figure
 
+log = logging.getLogger(__name__)
 PICTURE = "relevance.png"
 DRAWN = 8  # questions at most
 
@@ -93,8 +95,8 @@ class Relevance(AbstractModule):
 
     def validation_step(self, batch: Judgements, number: int) -> None:
         for video in batch.videos:
-            found = self.score(video)
-            for scores, labels in zip(found, video.labels, strict=True):
+            found, truth = self.score(video).float().cpu(), video.labels.cpu()  # CUDA sums in no fixed order
+            for scores, labels in zip(found, truth, strict=True):
                 self.tell("val/loss", float(self.loss(scores, labels)))
                 self.tell("val/kl", rate_divergence(scores, labels, self.rate_temperature))
                 if labels.max() > labels.min():  # the sampled pictures may have missed what matters
@@ -111,10 +113,14 @@ class Relevance(AbstractModule):
         return torch.stack([parts.amax(0) for parts in found.split([len(text) for text in texts])])
 
     def _draw(self, video: Judged, scores: Float[Tensor, "Q T"]) -> None:
-        texts, labels, found = video.texts[:DRAWN], video.labels[:DRAWN].cpu(), scores[:DRAWN].cpu()
-        figure = relevance_figure(video.pixels, texts, labels, found, self.rate_temperature)
+        """A picture is no reason to end a training."""
+        texts, labels, found = video.texts[:DRAWN], video.labels[:DRAWN].cpu(), scores[:DRAWN]
         path = Path(self.trainer.default_root_dir) / PICTURE
-        figure.savefig(path, dpi=110)
+        try:
+            relevance_figure(video.pixels, texts, labels, found, self.rate_temperature).savefig(path, dpi=110)
+        except Exception as error:
+            log.warning("no picture of the first video: %s: %s", type(error).__name__, error)
+            return
         self.show("val/relevance", path)
 
     def save(self, folder: Path) -> None:

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kvtp.budget._rounding import SLACK
 from kvtp.types import Question
 
 
@@ -20,5 +21,5 @@ def labels_at(times: Float[Tensor, " T"], duration: float, question: Question) -
     end = duration if video.end is None else video.end
     if end <= start:
         raise ValueError(f"the end of a video must lie after its start, got {start} … {end} s for {question.id!r}")
-    clip = ((times - start) / (end - start) * len(labels)).floor().long()
+    clip = ((times - start) / (end - start) * len(labels) + SLACK).floor().long()
     return labels[clip.clamp(0, len(labels) - 1)]

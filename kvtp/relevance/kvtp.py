@@ -43,7 +43,8 @@ class Kvtp(Similarity):
     def identity(self) -> str:
         identity = super().identity
         if self.fuses:
-            _ = self.fusion  # a plain SigLIP is refused before any weights are read
+            # a plain SigLIP is refused before any weights are read; on no device, for the process may have none yet
+            Fusion.load(self.checkpoint.name, self.checkpoint.revision)
         return identity
 
     def load(self, backbone: AbstractBackbone) -> None:

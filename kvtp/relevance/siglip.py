@@ -16,8 +16,9 @@ class Siglip(Similarity):
     """Any SigLIP, or SigLIP 2 with square pictures.
 
     tower: own = the checkpoint's looks at the pictures; backbone = the backbone's has already, which must be the same
-    network (its cue `frame_feature`); auto = the backbone's if it is the same, which is known once weights are there:
-    what `scripts/meter.py` tells without weights is the cost of its own.
+    network in the same precision (its cue `frame_feature`); auto = the backbone's if it is the same, which is known
+    once weights are there: what `scripts/meter.py` tells without weights is the cost of its own. (Backbones that leave
+    out the tower's last layer or have trained it further, as LLaVA-OneVision, are other networks.)
     """
 
     family = "siglip"

@@ -38,7 +38,7 @@ def relevance_figure(
             marker=".",
             label="predicted",
         )
-        panel.set_title(text, fontsize=9, loc="left")
+        panel.set_title(text, fontsize=9, loc="left", parse_math=False)
         panel.set_ylabel("share [%]", fontsize=8)
         panel.set_xlim(-0.5, count - 0.5)
         panel.tick_params(labelsize=7)

@@ -58,10 +58,9 @@ def test_released_counts_of_169_tokens() -> None:
     assert budget.per_frame.tolist() == [0, 1, 16, 33, 84, 168, 169, 169]
 
 
-def test_highest_of_two_parts_of_a_question() -> None:
-    """KVTP's eleventh example, in scores: the better part of [[0, 1, 2, 3], [3, 0, 0, 0]] for each frame."""
-    scores = torch.tensor([[0.0, 1, 2, 3], [3, 0, 0, 0]]).max(0).values.tolist()
-    budget = softmax(scores, 169, temperature=2, overflow="discard")
+def test_rates_of_a_question_in_two_parts() -> None:
+    """KVTP's eleventh example: [3, 1, 2, 3] is the better of [0, 1, 2, 3] and [3, 0, 0, 0] for each frame."""
+    budget = softmax([3.0, 1, 2, 3], 169, temperature=2, overflow="discard")
     assert budget.rate.tolist() == pytest.approx([0.268961, 0.098945, 0.163133, 0.268961], abs=1e-6)
 
 

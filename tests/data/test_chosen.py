@@ -8,6 +8,8 @@ from hydra.errors import InstantiationException
 from toys import component
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
+from kvtp.data._states import half
+
 EACH = 64  # tokens of a frame
 
 
@@ -21,7 +23,7 @@ def chosen(data, tiny, random_checkpoints):
             "device": "cpu",
             **changed.pop("relevance", {}),
         }
-        made = data("chosen", states=None, relevance=relevance, **changed)
+        made = data("chosen", **{"states": None, "relevance": relevance, **changed})
         made.trainer = SimpleNamespace(lightning_module=SimpleNamespace(backbone=tiny()))
         return made
 
@@ -80,3 +82,27 @@ def test_validation_asks_all_about_a_film(chosen) -> None:
 def test_what_needs_a_backbone_is_refused(chosen) -> None:
     with pytest.raises(InstantiationException, match=r"data\.relevance\.tower=own"):
         chosen(relevance={"tower": "backbone"})
+
+
+def test_labels_can_choose_the_frames(chosen) -> None:
+    """Two of twelve frames, two per clip: those of the clip that shows what is asked about, by the film's events."""
+    made = chosen(size=4, open_ended=0, lettered=3, kinds=["colour", "place"])
+    made.relevance = component("relevance", "oracle")
+    batch = made.batch(0)
+    films = made.draw(made.random(0))
+    for talk, (film, rows) in zip(batch.talks, batch.parts.of(4, 12, EACH), strict=True):
+        words = talk.prompt.bare.rstrip("?").split()
+        event = next(one for one in films[film].events if one.shape == words[-1])
+        assert set((rows // EACH // 2).tolist()) == set(event.clips)
+
+
+@torch.no_grad()
+def test_kept_states_and_pictures_are_of_the_same_films(chosen, tmp_path) -> None:
+    looked = chosen(size=2).batch(0)
+    kept = chosen(size=2, states=str(tmp_path))
+    kept.prepare_data()
+    batch = kept.batch(0)
+    assert batch.talks == looked.talks
+    backbone = kept.trainer.lightning_module.backbone
+    for states, pixels in zip(batch.seen, looked.seen, strict=True):
+        torch.testing.assert_close(states, half(backbone.look(pixels)))

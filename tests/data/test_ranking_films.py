@@ -6,6 +6,8 @@ import pytest
 from toys import component
 
 from kvtp.command import CommandError
+from kvtp.errors import LoadError
+from kvtp.frames.base import AbstractFrames
 from kvtp.ranking import Ranked, rank, summary
 from kvtp.relevance.base import AbstractRelevance
 
@@ -51,6 +53,22 @@ def test_summary_by_hand(world) -> None:
     low, high = told["recall_interval"]
     assert low <= told["recall"] <= high
     assert set(told["recall_by_kind"]) == {"colour", "shape", "place", "after", "last"}
+
+
+def test_videos_that_cannot_be_read_are_left_out_and_told(world, caplog) -> None:
+    benchmark, frames = world
+    lost = benchmark[0].ref
+
+    class Torn(AbstractFrames):
+        def __call__(self, video):
+            if video == lost:
+                raise LoadError(f"{lost.path}: torn")
+            return frames(video)
+
+    found = rank(benchmark, Torn(), component("relevance", "oracle"), 0.2, 2)
+    assert len(found) == 25
+    assert "torn" in caplog.text
+    assert "5 questions are left out" in caplog.text
 
 
 def test_a_backbone_is_not_there(world, random_checkpoints) -> None:

@@ -1,7 +1,14 @@
 """What the predictor learns from: labels in time, and no video on both sides."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from hydra.errors import InstantiationException
+
+from kvtp.command import CommandError
+from kvtp.errors import LoadError
+from kvtp.frames.base import AbstractFrames
 
 
 def test_labels_are_those_of_the_clip_that_a_picture_shows(data) -> None:
@@ -72,3 +79,53 @@ def test_every_question_comes_once_in_a_pass(data) -> None:
         orders.append(asked)
     assert orders[0] != orders[1]
     assert sorted(orders[0]) == sorted(orders[1])
+
+
+def unreadable(kept, questions) -> None:
+    """From here on the frames of this video cannot be read."""
+    broken, read = questions[0].ref, kept.frames
+
+    class Frames(AbstractFrames):
+        def __call__(self, video):
+            if video == broken:
+                raise LoadError(f"{broken.path}: torn")
+            return read(video)
+
+    kept.frames = Frames()
+
+
+def test_others_take_the_place_of_a_video_that_cannot_be_read(data, caplog) -> None:
+    """Of four videos one: 20 batches of two have none of it, are full, and are told of by their number alone."""
+    kept, again = (data("sparsekv", videos=2, questions=5) for _ in range(2))
+    lost = kept.train[1]
+    for one in (kept, again):
+        unreadable(one, lost)
+    batches = [kept.batch(number) for number in range(20)]
+    shown = {video.video for batch in batches for video in batch.videos}
+    assert shown == {part[0].ref.path for part in kept.train if part is not lost}
+    assert all(len(batch.videos) == 2 for batch in batches)
+    assert caplog.text.count("torn") == 1, "told once"
+    assert [video.texts for video in again.batch(7).videos] == [video.texts for video in batches[7].videos]
+    held = kept.val[0]
+    unreadable(kept, held)
+    assert [len(kept.make_held_out(number).videos) for number in range(2)] == [0, 1]
+
+
+def test_where_nothing_can_be_read_it_ends(data) -> None:
+    kept = data("sparsekv", videos=1)
+    for part in kept.train:
+        unreadable(kept, part)
+    with pytest.raises(CommandError, match=r"4 videos cannot be read, .* first; mend them"):
+        kept.batch(0)
+
+
+def test_nothing_is_learnt_from_the_test_split(data) -> None:
+    with pytest.raises(InstantiationException, match="split must not be 'test'"):
+        data("sparsekv", benchmark={"split": "test"})
+
+
+def test_other_labels_are_other_data(data) -> None:
+    one, same, other = (data("sparsekv") for _ in range(3))
+    first = other.train[0][0]
+    other.train[0][0] = replace(first, relevance=(*first.relevance[:-1], 4.0))
+    assert one.identity == same.identity != other.identity

@@ -120,8 +120,11 @@ def test_choosing_is_told_in_products(tiny, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("kvtp.metric.meter.perf_counter", lambda: next(now))
     chosen = iter([0.0, 3000.0, 0.0, 2000.0, 0.0, 8000.0])
     monkeypatch.setattr(Stopwatch, "take", lambda clock: {"prune": next(chosen)})
+    answered, answer = [], Pipeline.answer
+    monkeypatch.setattr(Pipeline, "answer", lambda *given: answered.append(len(given)) or answer(*given))
     (line,) = meter([row(known, tmp_path, known.checkpoint, "random", uniform)], [4], 20, 2, repeats=3)
     assert line.costs["selection/products"] == 2
+    assert len(answered) == 1 + 3, "what is counted is not timed"
     assert "selection" in shown([line])
     monkeypatch.undo()
     (line,) = meter([row(known, tmp_path, known.checkpoint, "random", uniform)], [4], 20, 2)

@@ -196,11 +196,21 @@ def test_another_tower_is_not(make, tiny, random_checkpoints, frames, place: str
         asked.load(backbone)
     found.load(backbone)
     assert found.cues == frozenset()
+    halved = make("siglip", dtype="bfloat16")
+    halved.load(backbone)
+    assert halved.cues == frozenset(), "what was asked for is not what the backbone has"
     headless = tiny(head=None)
     plain = make("siglip")
     plain.load(headless)
     assert plain.cues == frozenset()
     assert score(plain, frames).equal(score(make("siglip", tower="own"), frames))
+
+
+def test_its_identity_loads_nothing(make) -> None:
+    """Processes are told their devices after it has been asked for."""
+    kvtp = make("kvtp")
+    assert kvtp.identity
+    assert not {"fusion", "encoder"} & set(vars(kvtp))
 
 
 def test_what_is_saved_of_the_fusion_head_is_used(make, random_checkpoints, frames) -> None:
