@@ -17,7 +17,7 @@ log = logging.getLogger("kvtp.report")
 def main(cfg: DictConfig) -> None:
     with one_line_errors():
         rows = compose_rows(cfg)
-        from kvtp.report.comparison import accuracies, along, pairs, shown, write
+        from kvtp.report.comparison import accuracies, along, labels, pairs, shown, write
         from kvtp.report.figures import svg, sweep
         from kvtp.report.page import page
         from kvtp.store import Store, write_whole
@@ -36,7 +36,12 @@ def main(cfg: DictConfig) -> None:
         told = accuracies(runs)
         over = ""
         if cfg.axis is not None:
-            told = [{**line, cfg.axis: value} for line, value in zip(told, along(cfg.axis, runs), strict=True)]
+            swept = ("benchmark.",) if cfg.axis == "sparsity" else (f"{cfg.axis}=",)
+            series, values = labels([row for row, _ in runs], swept), along(cfg.axis, runs)
+            told = [
+                {**line, "series": name, cfg.axis: value}
+                for line, name, value in zip(told, series, values, strict=True)
+            ]
             figure = sweep(told, cfg.axis)
             figure.savefig(folder / "sweep.png", dpi=110)
             over = svg(figure)

@@ -26,15 +26,17 @@ from kvtp.types import ERRORS, Prediction
 KIND = "kind/"  # columns of accuracies per kind of question
 
 
-def labels(rows: Sequence[Row]) -> list[str]:
-    """Their names; where several have one name at one retention ratio, with the overrides in which those differ."""
+def labels(rows: Sequence[Row], but: Sequence[str] = ()) -> list[str]:
+    """Their names; where several have one name at one retention ratio, with the overrides in which those differ, but
+    for those that begin with one of `but`."""
     alike: dict[Any, list[set[str]]] = defaultdict(list)
     for row in rows:
         alike[row.name, row.retention_ratio].append(set(row.overrides))
     found = []
     for row in rows:
         shared = set.intersection(*alike[row.name, row.retention_ratio])
-        own = [override for override in row.overrides if override not in shared and not _in_name(override)]
+        told = [override for override in row.overrides if override not in shared and not _in_name(override)]
+        own = [override for override in told if not override.startswith(tuple(but))]
         found.append(f"{row.name} ({', '.join(own)})" if own else row.name)
     return found
 

@@ -23,13 +23,13 @@ def pareto(lines: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def sweep(lines: Sequence[Mapping[str, Any]], axis: str) -> Figure:
-    """Accuracy with its 95 % interval over a setting: `axis` of each line; a method without it, as one that has no
-    budget, is a level across."""
-    figure, panel = _accuracies([line for line in lines if line[axis] is not None], axis, "name")
+    """Accuracy with its 95 % interval over a setting: `axis` of each line, those of a `series` joined; a method without
+    it, as one that has no budget, is a level across."""
+    figure, panel = _accuracies([line for line in lines if line[axis] is not None], axis, "series")
     for line in lines:
         if line[axis] is None and line["accuracy"] is not None:
             panel.axhline(line["accuracy"], color="gray", linestyle="--", linewidth=1)
-            panel.annotate(line["name"], (1, line["accuracy"]), xycoords=("axes fraction", "data"), fontsize=8)
+            panel.annotate(line["series"], (1, line["accuracy"]), xycoords=("axes fraction", "data"), fontsize=8)
     panel.set_xlabel(axis)
     return figure
 

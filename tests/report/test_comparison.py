@@ -79,6 +79,7 @@ def test_runs_of_one_name_are_told_apart_by_their_settings() -> None:
         "tome (relevance.fusion=none)",
         "tome+relevance=oracle",
     ]
+    assert labels(rows, ("budget.", "benchmark.")) == ["none", "tome", "tome", *labels(rows)[3:]]
     assert labels(rows[:2]) == ["none", "tome"]
     assert worlds(rows[1:4]) == ["tiny on toys", "tiny on toys, benchmark.stay=3", "tiny on toys"]
     assert worlds(rows[2:3]) == ["tiny on toys"]

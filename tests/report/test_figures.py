@@ -8,7 +8,7 @@ from kvtp.report.figures import front, heat, pareto, svg, sweep
 
 KEYS = ("name", "retention_ratio", "flops", "accuracy", "low", "high", "kind/a")
 LINES = [
-    {**dict(zip(KEYS, values, strict=True)), "label": values[0]}
+    {**dict(zip(KEYS, values, strict=True)), "label": values[0], "series": values[0]}
     for values in (
         ("none", None, 1.0, 90.0, 85.0, 94.0, 80.0),
         ("tome", 0.2, 0.4, 70.0, 60.0, 78.0, None),
