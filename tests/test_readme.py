@@ -78,7 +78,7 @@ def test_shapes_commands(project_root: Path, tmp_path: Path) -> None:
         assert status == 0, f"{line}\n{said}"
     runs = shell.predictions()
     # the first line's budget takes each frame's floor; `none` is asked once; four runs of table 2 are known by then
-    assert len(runs) == 1 + 29 + (8 - 4) + 2 - 1
+    assert len(runs) == 1 + 29 + (11 - 4) + 2 - 1
     for rows in runs.values():
         assert [row["groups"]["kind"] for row in rows] == ["colour", "shape", "place", "after", "last"] * 4
     compared = tmp_path / "compare" / "shapes_pruners"

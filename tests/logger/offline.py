@@ -4,6 +4,7 @@ import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from wandb.proto import wandb_internal_pb2
@@ -30,11 +31,21 @@ def records(path: Path) -> Iterator[Any]:
             yield record
 
 
+def ended(path: Path) -> list[Any]:
+    """All records. The last, `exit`, may be written a moment after W&B has said that the run is finished."""
+    for _ in range(100):
+        found = list(records(path))
+        if found and found[-1].WhichOneof("record_type") == "exit":
+            return found
+        sleep(0.1)
+    raise AssertionError(f"{path} does not end: {[record.WhichOneof('record_type') for record in found]}")
+
+
 def read(folder: Path) -> dict[str, Any]:
     """Of the one run in `folder`: name, group, tags, config, history (one mapping per step), summary, tables."""
     (path,) = folder.glob("wandb/offline-run-*/*.wandb")
     told: dict[str, Any] = {"config": {}, "history": [], "summary": {}}
-    for record in records(path):
+    for record in ended(path):
         kind = record.WhichOneof("record_type")
         if kind == "run":
             run = record.run
