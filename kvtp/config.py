@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -83,6 +84,26 @@ def compose_rows(cfg: DictConfig, own: str | None = None, always: Sequence[str] 
         row = _compose(_merge(given, entry))
         rows.setdefault(row.folder, row)
     return list(rows.values())
+
+
+def labels(rows: Sequence[Row], but: Sequence[str] = ()) -> list[str]:
+    """Their names; where several have one name at one retention ratio, with the overrides in which those differ, but
+    for those that begin with one of `but`."""
+    alike: dict[Any, list[set[str]]] = defaultdict(list)
+    for row in rows:
+        alike[row.name, row.retention_ratio].append(set(row.overrides))
+    in_name = ("method", "retention_ratio", *OF_METHOD)
+    found = []
+    for row in rows:
+        shared = set.intersection(*alike[row.name, row.retention_ratio])
+        told = [
+            override
+            for override in row.overrides
+            if override not in shared and override.partition("=")[0] not in in_name
+        ]
+        own = [override for override in told if not override.startswith(tuple(but))]
+        found.append(f"{row.name} ({', '.join(own)})" if own else row.name)
+    return found
 
 
 def _entries(cfg: DictConfig, given: Sequence[str]) -> list[dict[str, Any]] | None:

@@ -22,7 +22,9 @@ def check_choice(name: str, value: object, allowed: Collection[object]) -> None:
     """Raise ValueError unless `value` is one of `allowed`."""
     if value not in allowed:
         words = [str(choice) for choice in allowed]
-        raise ValueError(f"{name} must be one of {', '.join(words)}, got {value!r}{nearest(str(value), words)}")
+        close = nearest(str(value), words)
+        hint = "" if close.startswith("; there are") else close
+        raise ValueError(f"{name} must be one of {', '.join(words)}, got {value!r}{hint}")
 
 
 def check_ratio(value: float) -> None:

@@ -53,6 +53,11 @@ def main(cfg: DictConfig) -> None:
         write(table(lines), folder / "costs.csv")
         bars(lines).savefig(folder / "costs.png", dpi=130)
         log.info("%s\n%s", folder, shown(lines))
+        used = {
+            row.config["relevance"]["checkpoint"]: row.name for row in rows if "checkpoint" in row.config["relevance"]
+        }
+        for checkpoint, name in used.items():
+            log.info("the cost of choosing the tokens of %s is with the predictor %s", name, checkpoint)
 
 
 def tell_published(folder: Path) -> None:

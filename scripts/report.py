@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from kvtp.command import CommandError, check_command_line, one_line_errors
-from kvtp.config import compose_rows
+from kvtp.config import compose_rows, labels
 
 log = logging.getLogger("kvtp.report")
 
@@ -17,7 +17,7 @@ log = logging.getLogger("kvtp.report")
 def main(cfg: DictConfig) -> None:
     with one_line_errors():
         rows = compose_rows(cfg)
-        from kvtp.report.comparison import accuracies, along, labels, pairs, shown, write
+        from kvtp.report.comparison import accuracies, along, pairs, shown, write
         from kvtp.report.figures import svg, sweep
         from kvtp.report.page import page
         from kvtp.store import Store, write_whole

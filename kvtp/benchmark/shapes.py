@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -18,6 +19,8 @@ from kvtp.benchmark.folder import Folder
 from kvtp.errors import check_choice, check_whole
 from kvtp.frames._worker import end_with_parent
 from kvtp.types import Question
+
+log = logging.getLogger(__name__)
 
 
 class Shapes(Folder):
@@ -99,6 +102,7 @@ def make(world: Path, settings: Settings, seed: int, split: str, videos: int, wo
 
 
 def _write(folder: Path, settings: Settings, seed: int, split: str, missing: list[int], workers: int) -> None:
+    log.info("painting %d films of the %s split, once; kept in %s", len(missing), split, folder)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         jobs = [pool.submit(_write_one, folder, settings, seed, split, number) for number in missing]
         try:

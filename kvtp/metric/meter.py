@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from kvtp.benchmark.base import AbstractBenchmark
 from kvtp.cell import make
 from kvtp.command import CommandError
-from kvtp.config import Row
+from kvtp.config import Row, labels
 from kvtp.errors import Refused
 from kvtp.frames.base import AbstractFrames
 from kvtp.metric.account import Account
@@ -68,7 +68,7 @@ def meter(rows: Sequence[Row], frames: Sequence[int], text: int, reply: int, rep
     backbone or predictor whose configuration is not there. `repeats`: how often choosing the tokens is timed."""
     known: dict[str, tuple[DryBackbone, Account]] = {}
     lines, told = [], []
-    for row in rows:
+    for row in [replace(row, name=label) for row, label in zip(rows, labels(rows), strict=True)]:
         stages, account = _stages(row, text, reply, known)
         try:
             lines.append((row, Pipeline(benchmark=Nothing(), frames=Unseen(), **stages), account))

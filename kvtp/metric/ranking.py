@@ -25,7 +25,7 @@ def key_recall(scores: Float[Tensor, " T"], labels: Float[Tensor, " T"], share: 
 def ndcg(scores: Float[Tensor, " T"], labels: Float[Tensor, " T"]) -> float:
     """Discounted cumulative gain over all frames, gains being the labels, as a part of the best order's; frames with
     equal scores share theirs (Järvelin and Kekäläinen 2002)."""
-    return float(retrieval_normalized_dcg(scores.double(), labels.double()))
+    return min(1.0, float(retrieval_normalized_dcg(scores, labels)))  # it computes in single precision
 
 
 def rate_divergence(

@@ -69,6 +69,8 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 def _sign_flips(scores: Sequence[tuple[str, float]]) -> float:
     sums, _ = _by_cluster(scores)
+    if len(sums) < 2:
+        return 1.0  # both signs of one video are equally extreme
     return float(
         permutation_test(
             (sums,),

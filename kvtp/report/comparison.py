@@ -1,7 +1,6 @@
 """Several runs side by side: accuracy with intervals, and paired tests between runs at one retention ratio."""
 
 import csv
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from io import StringIO
@@ -17,28 +16,13 @@ from kvtp.benchmark._summary import accuracy
 from kvtp.benchmark.base import AbstractBenchmark
 from kvtp.cell import make
 from kvtp.command import CommandError
-from kvtp.config import OF_METHOD, Row
+from kvtp.config import Row, labels
 from kvtp.metric.sparsity import keyframe_sparsity
 from kvtp.metric.statistics import compare, holm, interval
 from kvtp.summary import visual_tokens
 from kvtp.types import ERRORS, Prediction
 
 KIND = "kind/"  # columns of accuracies per kind of question
-
-
-def labels(rows: Sequence[Row], but: Sequence[str] = ()) -> list[str]:
-    """Their names; where several have one name at one retention ratio, with the overrides in which those differ, but
-    for those that begin with one of `but`."""
-    alike: dict[Any, list[set[str]]] = defaultdict(list)
-    for row in rows:
-        alike[row.name, row.retention_ratio].append(set(row.overrides))
-    found = []
-    for row in rows:
-        shared = set.intersection(*alike[row.name, row.retention_ratio])
-        told = [override for override in row.overrides if override not in shared and not _in_name(override)]
-        own = [override for override in told if not override.startswith(tuple(but))]
-        found.append(f"{row.name} ({', '.join(own)})" if own else row.name)
-    return found
 
 
 def worlds(rows: Sequence[Row]) -> list[str]:
@@ -147,10 +131,6 @@ def shown(lines: Sequence[Mapping[str, Any]]) -> str:
     page = StringIO()
     Console(width=160, file=page).print(table)
     return page.getvalue()
-
-
-def _in_name(override: str) -> bool:
-    return override.partition("=")[0] in ("method", "retention_ratio", *OF_METHOD)
 
 
 def _plain(kinds: Sequence[str]) -> list[str]:

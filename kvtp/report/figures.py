@@ -12,13 +12,14 @@ MARKERS = "osD^vP*Xhd"
 
 
 def pareto(lines: Sequence[Mapping[str, Any]]) -> Figure:
-    """Accuracy with its 95 % interval over the share of the unpruned FLOPs, one mark per run; a line joins the runs of
-    a method. The staircase joins those that none beats in both. Runs without an accuracy are left out."""
+    """Accuracy with its 95 % interval over the share of the unpruned FLOPs, choosing the tokens included; one mark per
+    run, those of a `label` joined. The staircase joins those that none beats in both. Runs without an accuracy are left
+    out."""
     figure, panel = _accuracies(lines, "flops", "label")
     best = front([(line["flops"], line["accuracy"]) for line in lines if line["accuracy"] is not None])
     if len(best) > 1:
         panel.step(*zip(*best, strict=True), where="post", color="black", linestyle=":", linewidth=1, zorder=0)
-    panel.set_xlabel("FLOPs of vision and prefill, share of the unpruned")
+    panel.set_xlabel("FLOPs of vision, prefill and choosing the tokens, share of the unpruned")
     return figure
 
 

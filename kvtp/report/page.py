@@ -27,7 +27,7 @@ COLUMNS = {  # of the table of costs: digits
     "latency/decode_ms": 1,
     "memory/kv_cache_mib": 2,
 }
-RATIO = "flops/analytic_ratio"
+RATIO = "flops/analytic_ratio_with_method"
 
 
 def page(

@@ -121,3 +121,12 @@ def test_paired_test_is_no_bolder_than_it_says(monkeypatch: pytest.MonkeyPatch) 
         first, second = (predictions(scores, each=5) for scores in answers)
         bold += compare(first, second).p < 0.05
     assert bold <= 60
+
+
+def test_one_video_decides_nothing() -> None:
+    """Its sign may as well be the other: p = 1, and there is no interval."""
+    told = compare(predictions([0, 0, 1], each=3), predictions([1, 1, 1], each=3))
+    assert told.p == 1
+    assert np.isnan(told.low)
+    assert np.isnan(told.high)
+    assert (told.won, told.lost) == (2, 0)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from kvtp.command import CommandError
-from kvtp.config import Row
-from kvtp.report.comparison import accuracies, along, labels, pairs, shown, worlds, write
+from kvtp.config import Row, labels
+from kvtp.report.comparison import accuracies, along, pairs, shown, worlds, write
 from kvtp.types import Prediction
 
 
