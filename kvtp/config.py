@@ -270,7 +270,7 @@ def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _own_root(benchmark: Mapping[str, Any]) -> str | None:
     """Where questions of one's own lie; those of the small world are the same everywhere."""
-    return None if benchmark["_target_"].endswith(".Shapes") else benchmark.get("root")
+    return None if benchmark.get("_target_", "").endswith(".Shapes") else benchmark.get("root")
 
 
 def _without(value: Any, keys: set[str]) -> Any:
