@@ -39,7 +39,7 @@ class Answered:
 
 
 class Run:
-    """A cell and its folder. `pipeline` is deleted once all is asked."""
+    """A cell and its folder."""
 
     def __init__(self, cell: Cell) -> None:
         self.row = cell.row
@@ -100,7 +100,7 @@ class Run:
         reset_peak(tokens.features.device)
         answer, cost = self.pipeline.answer(question, frames, tokens)
         memory = {**self.account.memory(answer), **peak(tokens.features.device)}
-        flops = self.account.flops(answer, tokens.frames, cost, self.pipeline.cues)
+        flops = self.account.flops(answer, tokens.frames, frames.size, cost, self.pipeline.cues)
         return Answered(answer, self.benchmark.parse(answer.text, question), flops, memory)
 
     def record(
@@ -159,6 +159,11 @@ class Run:
             picture,
             place,
         )
+
+    def release(self) -> None:
+        """Once all is asked: what holds weights goes."""
+        del self.pipeline
+        self.__dict__.pop("account", None)  # a process without a share of the questions has none
 
     def close(self, error_threshold: float) -> dict[str, Any]:
         """Merge all ranks' predictions and write the summary, which is returned. Rank 0 only."""

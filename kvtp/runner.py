@@ -98,14 +98,15 @@ class Runner:
                     group[0].pipeline.backbone.load()  # here, that no question's time holds it
                     for run in group:
                         run.pipeline.relevance.load(run.pipeline.backbone)
-                    account = Account.of(group[0].pipeline.backbone)
+                    account = Account(group[0].pipeline.backbone)
                     for run in group:
                         run.write_as(ranks.rank, ranks.world, account, stack)
+                    del account
                 ahead = group[0].pipeline.frames.ahead
                 for place in range(len(videos)):
                     self._ask_about_video(group, videos[place : place + 1 + ahead], progress)
                 for run in group:
-                    del run.pipeline
+                    run.release()
                 gc.collect()
 
     def _ask_about_video(self, group: list[Run], videos: list[list[Question]], progress: Progress) -> None:

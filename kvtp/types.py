@@ -86,6 +86,11 @@ class Frames:
     def __len__(self) -> int:
         return len(self.indices)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the pictures."""
+        return self.pixels.shape[1], self.pixels.shape[2]
+
 
 def _per_token(axis: int) -> Any:
     """A cue with one entry per visual token along `axis`: it follows the tokens through every cut."""
@@ -144,6 +149,7 @@ class VisualTokens:
     depth: int = 0  # LLM layers in all
     history: tuple[int, ...] = ()  # tokens at layer 0, then tokens left by each earlier call of the pruner
     cues: Cues = field(default_factory=Cues)
+    duration: float = 0.0  # [s] of the whole film
 
     def __len__(self) -> int:
         return len(self.frame)

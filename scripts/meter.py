@@ -70,7 +70,7 @@ def tell_published(folder: Path) -> None:
         compose("eval", ["backbone=llava_onevision", f"backbone.checkpoint={ROOT}/shapes/llava_onevision_{size}"])
         for size in ("7b", "72b")
     ]
-    accounts = [Account.of(instantiate(one.backbone, device="cpu")) for one in shapes]
+    accounts = [Account(instantiate(one.backbone, device="cpu")) for one in shapes]
     cells = published(ROOT / "published", *accounts)
     write(list(lines(cells)), folder / "published.csv")
     log.info("%s\n%s", folder, shown_published(cells))

@@ -78,6 +78,7 @@ def tiny(project_root, random_checkpoints):
 
     def make(**changed):
         backbone = OmegaConf.merge(
+            OmegaConf.load(group.parent / "_host.yaml"),
             OmegaConf.load(group / "llava_onevision.yaml"),
             OmegaConf.load(group / "tiny.yaml"),
             {"device": "cpu"},

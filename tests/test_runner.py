@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from kvtp.backbone.base import AbstractBackbone, LLMShape, Skeleton, VisionShape
+from kvtp.backbone.base import AbstractBackbone, LLMShape, Size, Skeleton, VisionShape
 from kvtp.benchmark._summary import summary
 from kvtp.benchmark.base import AbstractBenchmark
 from kvtp.budget.base import AbstractBudget
@@ -91,16 +91,21 @@ class Model(AbstractBackbone):
     """Replies with the prompt's text, unless that tells it to do otherwise."""
 
     shape = LLMShape(layers=2, width=4, heads=1, kv_heads=1, head_dim=4, ffn=8, vocabulary=10)
-    vision_shape = VisionShape(patches=3, patch_values=5, width=4, ffn=8, layers=2, projected=3, projector=((4, 4),))
     value_bytes = 4
+    newlines = "none"
     supplies = frozenset({"tower_states", "probe_attention"})
 
-    def skeleton(self) -> Skeleton:
+    def vision_shape(self, size: Size) -> VisionShape:
+        return VisionShape(
+            rows=3, patches=3, patch_values=5, width=4, ffn=8, ffn_matrices=2, layers=2, pairs=18, connector=48
+        )
+
+    def skeleton(self, size: Size) -> Skeleton:
         def part(rows: int, columns: int) -> Any:
             return torch.nn.Linear(columns, 7, device="meta"), (torch.empty(1, rows, columns, device="meta"),)
 
         return Skeleton(
-            tower=part(3, 5), projector=part(3, 4), attention=part(1, 4), mlp=part(1, 8), lm_head=part(1, 2)
+            tower=part(3, 5), connector=part(3, 4), attention=part(1, 4), mlp=part(1, 8), lm_head=part(1, 2)
         )
 
     def __init__(self) -> None:
@@ -113,7 +118,7 @@ class Model(AbstractBackbone):
     def identity(self) -> str:
         return self.weights
 
-    def blank(self, frames: int) -> VisualTokens:
+    def blank(self, frames: int, size: Size) -> VisualTokens:
         raise AssertionError("only the meter asks for blank tokens")
 
     def load(self) -> None:

@@ -51,7 +51,7 @@ class Decoder:
             half = not half
         return replace(
             state,
-            hidden=hidden[0],
+            hidden=hidden[0].to(state.hidden.device),  # a state stays in one place, for what cuts it
             layer=layer,
             half=half,
             counts=tuple(counts),
@@ -89,11 +89,12 @@ class Decoder:
         block, rows = self.model.layers[layer], hidden.shape[1]
         mask = None
         if rows > 1 and self.model.config._attn_implementation == "eager":
-            mask = hidden.new_full((rows, rows), float("-inf")).triu(1)[None, None]
+            mask = hidden.new_full((rows, rows), float("-inf"), device=_device(block)).triu(1)[None, None]
+        hidden, cos, sin = (each.to(_device(block)) for each in (hidden, *rotary))
         attended, _ = block.self_attn(
             hidden_states=block.input_layernorm(hidden),
             attention_mask=mask,
-            position_embeddings=rotary,
+            position_embeddings=(cos, sin),
             past_key_values=cache,
         )
         return hidden + attended
@@ -104,7 +105,8 @@ class Decoder:
 
     def _step(self, state: Prefill, token: int, step: int) -> Float[Tensor, " V"]:
         """Logits after one more token. Layers go on at their own positions: `renumber` inside the LLM parts them."""
-        hidden = self.model.embed_tokens(torch.tensor([[token]], device=state.hidden.device))
+        embedding = self.model.embed_tokens
+        hidden = embedding(torch.tensor([[token]], device=embedding.weight.device))
         rotary = dict(self._rotary(hidden, state, step))
         for layer, start in enumerate(state.starts):
             hidden = self._feed(layer, self._attend(layer, hidden, rotary[start], state.cache))
@@ -116,7 +118,13 @@ class Decoder:
             yield start, self.model.rotary_emb(hidden, torch.full(axes, start + step, device=hidden.device))
 
     def _read(self, hidden: Float[Tensor, " D"]) -> Float[Tensor, " V"]:
-        return self.head(self.model.norm(hidden)).float()
+        norm, head = self.model.norm, self.head
+        return head(norm(hidden.to(norm.weight.device)).to(head.weight.device)).float()
+
+
+def _device(block: nn.Module) -> torch.device:
+    """Where a layer works: a large model's are on several GPUs."""
+    return block.input_layernorm.weight.device
 
 
 def greedy(logits: Float[Tensor, " V"]) -> int:

@@ -1,15 +1,17 @@
-"""A LLaVA-OneVision without weights, in parts that take plain tensors."""
+"""Models without weights, in parts that take plain tensors."""
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
 
 from kvtp.backbone._siglip import bare
-from kvtp.backbone.base import Skeleton
+from kvtp.backbone.base import Part, Skeleton
 
 
 class Seeing(nn.Module):
-    """A SigLIP tower as it is used: without the layers that do not run, without what follows the last one."""
+    """A tower of pictures as it is used: without the layers that do not run, without what follows the last one."""
 
     def __init__(self, tower: nn.Module, layers: int) -> None:
         super().__init__()
@@ -34,19 +36,28 @@ class Attending(nn.Module):
         return self.attention(hidden_states=hidden, attention_mask=None, position_embeddings=(cos, sin))[0]
 
 
-def skeleton(config: LlavaOnevisionConfig, layers: int) -> Skeleton:
-    """`layers` of the tower run."""
-    with torch.device("meta"):
-        model = LlavaOnevisionForConditionalGeneration(config)
-        vision, side = config.vision_config, config.vision_config.image_size
-        patches = (side // vision.patch_size) ** 2
-        layer = model.model.language_model.layers[0]
-        row = torch.empty(1, 1, config.text_config.hidden_size)
-        turn = torch.empty(1, 1, layer.self_attn.head_dim)
-        return Skeleton(
-            tower=(Seeing(model.model.vision_tower, layers), (torch.empty(1, 3, side, side),)),
-            projector=(model.model.multi_modal_projector, (torch.empty(1, patches, vision.hidden_size),)),
-            attention=(Attending(layer.self_attn), (row, turn, turn)),
-            mlp=(layer.mlp, (row,)),
-            lm_head=(model.lm_head, (row,)),
-        )
+def decoder_parts(decoder: nn.Module, head: nn.Module) -> dict[str, Part]:
+    """Of a decoder on the meta device: the fields of `Skeleton` that are the LLM's."""
+    layer = decoder.layers[0]
+    row = torch.empty(1, 1, layer.self_attn.q_proj.in_features, device="meta")
+    turn = torch.empty(1, 1, layer.self_attn.head_dim, device="meta")
+    return {
+        "attention": (Attending(layer.self_attn), (row, turn, turn)),
+        "mlp": (layer.mlp, (row,)),
+        "lm_head": (head, (row,)),
+    }
+
+
+def llava_skeleton(bare_model: Callable[[], Any], layers: int) -> Skeleton:
+    """Of a LLaVA: `layers` of its tower run on squares, all its patches go through the projector."""
+    model = bare_model().to("meta")
+    vision = model.config.vision_config
+    side, patches = vision.image_size, (vision.image_size // vision.patch_size) ** 2
+    return Skeleton(
+        tower=(Seeing(model.model.vision_tower, layers), (torch.empty(1, 3, side, side, device="meta"),)),
+        connector=(
+            model.model.multi_modal_projector,
+            (torch.empty(1, patches, vision.hidden_size, device="meta"),),
+        ),
+        **decoder_parts(model.model.language_model, model.lm_head),
+    )

@@ -9,25 +9,33 @@ from transformers import DynamicCache
 
 from kvtp.types import Prompt, Selection, VisualTokens
 
-NEWLINES = ("grid", "frame", "one_token", "none")
+LEVELS = {  # kinds of newlines, each after what it closes; `grid_frame` ends the last row of a frame with one of each
+    "grid": ("row",),
+    "frame": ("frame",),
+    "one_token": ("video",),
+    "grid_frame": ("row", "frame"),
+    "none": (),
+}
+NEWLINES = tuple(LEVELS)
 
 
-def newline_key(tokens: VisualTokens, newline: str) -> Int64[Tensor, " K"]:
-    """What a newline closes: tokens with one key stand between two newlines."""
-    if newline == "grid":
-        return tokens.frame * tokens.grid[0] + tokens.row
-    return tokens.frame if newline == "frame" else torch.zeros_like(tokens.frame)
+def newline_keys(tokens: VisualTokens, newline: str) -> Int64[Tensor, "levels K"]:
+    """What newlines close, a row for each kind: tokens with one key stand between two newlines."""
+    keys = {
+        "row": tokens.frame * tokens.grid[0] + tokens.row,
+        "frame": tokens.frame,
+        "video": torch.zeros_like(tokens.frame),
+    }
+    return torch.stack([keys[level] for level in LEVELS[newline]]) if LEVELS[newline] else tokens.frame[None][:0]
 
 
-def newline_follows(key: Int64[Tensor, " K"], newline: str) -> Bool[Tensor, " K"]:
+def newline_follows(keys: Int64[Tensor, "levels K"]) -> Bool[Tensor, "levels K"]:
     """After which tokens a newline stands: after every run of one key, so after every (frame, row) with ≥ 1 token.
 
     A permuted selection (`variant: official`) breaks rows into runs and pays for each (KVTP's released code does, too).
     """
-    if newline == "none":
-        return torch.zeros_like(key, dtype=torch.bool)
-    last = torch.ones_like(key[:1], dtype=torch.bool)
-    return torch.cat([key[1:] != key[:-1], last])
+    last = torch.ones_like(keys[:, :1], dtype=torch.bool)
+    return torch.cat([keys[:, 1:] != keys[:, :-1], last], 1)
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class Prefill:
     after: int
     tokens: VisualTokens  # everything about them but their features, which are rows of `hidden`
     visual_at: Int64[Tensor, " K"]  # their rows
-    newline_at: Int64[Tensor, " keys"]  # row of the newline that closes each key, −1 = none; the last entry is spare
+    newline_at: Int64[Tensor, "levels keys"]  # rows of the newlines that close each key, −1 = none; the last is spare
     newline: str
     cache: DynamicCache
     full: int  # rows when nothing was pruned
@@ -63,18 +71,20 @@ class Prefill:
         tokens: VisualTokens,
         after: Float[Tensor, "after D"],
         newline: str,
-        newline_feature: Float[Tensor, " D"],
+        newline_features: Float[Tensor, "levels D"],
     ) -> "Prefill":
         """The whole sequence at layer 0, positions 0 … S−1."""
-        key = newline_key(tokens, newline)
-        slot, newline_slot, length = _interleave(key, newline)
-        middle = torch.cat([newline_feature.to(before.dtype)[None], tokens.features.to(before.dtype)])
-        content = torch.zeros(length + 1, dtype=torch.int64, device=slot.device)  # 0 = the newline; the last is spare
-        content[slot] = torch.arange(1, len(slot) + 1, device=slot.device)
+        keys = newline_keys(tokens, newline)
+        slot, newline_slot, length = _interleave(keys, newline)
+        middle = torch.cat([newline_features.to(before.dtype), tokens.features.to(before.dtype)])
+        content = torch.zeros(length + 1, dtype=torch.int64, device=slot.device)  # rows of `middle`; the last is spare
+        content[slot] = torch.arange(len(newline_features), len(middle), device=slot.device)
+        level = torch.arange(len(keys), device=slot.device)[:, None]
+        content[newline_slot] = level.expand_as(newline_slot)
         hidden = torch.cat([before, middle[content[:length]], after])
         slot, newline_slot = slot + len(before), newline_slot + len(before)
-        newline_at = torch.full((tokens.frames * tokens.grid[0] + 1,), -1, device=slot.device)
-        newline_at[torch.where(newline_slot < length + len(before), key, -1)] = newline_slot
+        newline_at = torch.full((len(keys), tokens.frames * tokens.grid[0] + 1), -1, device=slot.device)
+        newline_at[level, torch.where(newline_slot < length + len(before), keys, -1)] = newline_slot
         position = torch.arange(len(hidden), device=hidden.device)
         tokens = replace(tokens, features=_no_features(hidden, slot), position=position[slot], history=(len(slot),))
         return cls(
@@ -122,10 +132,10 @@ class Prefill:
         """
         source = selection.source
         tokens = self.tokens.keep(replace(selection, features=None))
-        key = newline_key(tokens, self.newline)
-        slot, newline_slot, length = _interleave(key, self.newline)
+        keys = newline_keys(tokens, self.newline)
+        slot, newline_slot, length = _interleave(keys, self.newline)
         middle = torch.empty(length + 1, dtype=torch.int64, device=self.hidden.device)  # the last place is spare
-        middle[newline_slot] = self.newline_at[key]
+        middle[newline_slot] = self.newline_at.gather(1, keys)
         middle[slot] = self.visual_at[source]
         everything = torch.arange(len(self), device=self.hidden.device)
         rows = torch.cat([everything[: self.before], middle[:length], everything[len(self) - self.after :]])
@@ -135,10 +145,12 @@ class Prefill:
         if selection.features is not None:
             hidden[visual_at] = selection.features.to(hidden.dtype)
         newline_at = torch.full_like(self.newline_at, -1)
-        newline_at[torch.where(newline_slot < length + self.before, key, -1)] = newline_slot
+        level = torch.arange(len(keys), device=rows.device)[:, None]
+        newline_at[level, torch.where(newline_slot < length + self.before, keys, -1)] = newline_slot
         if compress_cache:
             for layer in self.cache.layers[: self.layer + self.half]:
-                layer.keys, layer.values = layer.keys[:, :, rows], layer.values[:, :, rows]
+                there = rows.to(layer.keys.device)
+                layer.keys, layer.values = layer.keys[:, :, there], layer.values[:, :, there]
         renumber = renumber and self.position.ndim == 1
         return replace(
             self,
@@ -155,17 +167,20 @@ def _no_features(hidden: Float[Tensor, "S D"], slot: Int64[Tensor, " K"]) -> Flo
     return hidden.new_empty((len(slot), 0))
 
 
-def _interleave(key: Int64[Tensor, " K"], newline: str) -> tuple[Int64[Tensor, " K"], Int64[Tensor, " K"], int]:
-    """Slot of every token once newlines stand among them; slot of the newline after it; how long the whole is.
+def _interleave(
+    keys: Int64[Tensor, "levels K"], newline: str
+) -> tuple[Int64[Tensor, " K"], Int64[Tensor, "levels K"], int]:
+    """Slot of every token once newlines stand among them; slots of the newlines after it; how long the whole is.
 
     A token that no newline follows names the spare slot past the end, so that shapes do not depend on the data and only
     the length of `grid` and `frame` layouts has to be waited for.
     """
-    closes = newline_follows(key, newline)
-    newlines = torch.cumsum(closes, 0)
-    slot = torch.arange(len(key), device=key.device) + newlines - closes.long()
-    if newline in ("none", "one_token") or not len(key):
-        length = len(key) + (newline == "one_token" and len(key) > 0)
+    closes, count = newline_follows(keys), keys.shape[1]
+    so_far = torch.cumsum(closes, 0)  # newlines after one token, by kind
+    newlines = torch.cumsum(closes.sum(0), 0)
+    slot = torch.arange(count, device=keys.device) + newlines - closes.sum(0)
+    if newline in ("none", "one_token") or not count:
+        length = count + (newline == "one_token" and count > 0)
     else:
-        length = len(key) + int(newlines[-1])
-    return slot, torch.where(closes, slot + 1, length), length
+        length = count + int(newlines[-1])
+    return slot, torch.where(closes, slot + so_far, length), length

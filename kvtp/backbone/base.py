@@ -10,18 +10,19 @@ from kvtp.backbone._state import Prefill
 from kvtp.types import Answer, Frames, Prompt, VisualTokens
 
 Site = Literal["layer", "attention"]
+Size = tuple[int, int]
 Part = tuple[nn.Module, tuple[Tensor, ...]]  # a module and inputs, on the meta device
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Parts of a model without weights, each with inputs of one frame, or of one row of the LLM.
+    """Parts of a model without weights, each with inputs of one token frame, or of one row of the LLM.
 
-    `attention` and `mlp` are of one layer; all layers are alike.
+    `connector`: what stands between tower and LLM. `attention` and `mlp` are of one layer; all layers are alike.
     """
 
     tower: Part
-    projector: Part
+    connector: Part
     attention: Part
     mlp: Part
     lm_head: Part
@@ -42,36 +43,41 @@ class LLMShape:
 
 @dataclass(frozen=True)
 class VisionShape:
-    """The sizes of tower and projector, per picture.
+    """The sizes of the tower, per token frame (a picture; a pair of them; a whole clip).
 
-    `patch_values`: numbers in a patch of pixels; `layers`: those that run; `projector`: rows and columns of its
-    matrices, through which `projected` rows go.
+    `rows` of its layers; `patches`, that many of the rows are made of `patch_values` pixels each; `layers`: those that
+    run; `pairs`: how many keys all queries of one head see, summed over the layers; `ffn_matrices`: 2, or 3 where the
+    MLP is gated; `connector` [MACs]: what stands between tower and LLM.
     """
 
+    rows: int
     patches: int
     patch_values: int
     width: int
     ffn: int
+    ffn_matrices: int
     layers: int
-    projected: int
-    projector: tuple[tuple[int, int], ...]
+    pairs: int
+    connector: int
 
 
 class AbstractBackbone(ABC):
     """Constructed from its configuration alone; weights load at the first use, so that refusals come before.
 
-    `newline`: where the host puts newlines among the visual tokens (`kvtp.backbone._state.NEWLINES`).
+    `Size`: height and width of the pictures as they are decoded, for towers whose work depends on it.
     """
 
-    newline: str
+    @property
+    @abstractmethod
+    def newlines(self) -> str:
+        """Where the host puts newlines among the visual tokens (one of `kvtp.backbone._state.NEWLINES`)."""
 
     @property
     @abstractmethod
     def shape(self) -> LLMShape: ...
 
-    @property
     @abstractmethod
-    def vision_shape(self) -> VisionShape: ...
+    def vision_shape(self, size: Size) -> VisionShape: ...
 
     @property
     @abstractmethod
@@ -79,7 +85,7 @@ class AbstractBackbone(ABC):
         """Of one number in the KV cache."""
 
     @abstractmethod
-    def skeleton(self) -> Skeleton:
+    def skeleton(self, size: Size) -> Skeleton:
         """The model without weights, on the meta device: a new one each time, for counters that leave marks in it."""
 
     @property
@@ -93,8 +99,8 @@ class AbstractBackbone(ABC):
         """Changes when the weights do: predictions of different weights must not be mixed."""
 
     @abstractmethod
-    def blank(self, frames: int) -> VisualTokens:
-        """The places of so many frames' tokens at layer 0, features of width 0."""
+    def blank(self, frames: int, size: Size) -> VisualTokens:
+        """The places of so many pictures' tokens at layer 0, features of width 0."""
 
     @abstractmethod
     def load(self) -> None:

@@ -95,7 +95,7 @@ class ShapesChosen(ShapesTalks):
 
     def _tokens(self, frames: Frames) -> VisualTokens:
         """Without features, on the CPU: batches are made there while the model learns."""
-        blank = self.trainer.lightning_module.backbone.blank(len(frames))
+        blank = self.trainer.lightning_module.backbone.blank(len(frames), frames.size)
         places = {
             name: getattr(blank, name).cpu() for name in ("features", "frame", "row", "column", "position", "original")
         }

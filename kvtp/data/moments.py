@@ -43,7 +43,7 @@ class Pictures:
             there = [place for place, event in enumerate(events) if event]
             if not there:  # sampled so thinly that no picture shows an object
                 continue
-            tokens.append(pool_patches(backbone.look(seen.pixels[there]), backbone.pool).flatten(1).float().cpu())
+            tokens.append(pool_patches(backbone.look(seen.pixels[there]), backbone.pooling).flatten(1).float().cpu())
             shown += [events[place] for place in there]
         labels = {
             name: torch.tensor([values.index(getattr(event, name)) for event in shown])

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from kvtp.backbone.base import AbstractBackbone, LLMShape, VisionShape
+from kvtp.backbone.base import AbstractBackbone, Size, VisionShape
 from kvtp.metric.conventions import fastv
 from kvtp.metric.flops import cache_bytes, llm_decode, llm_prefill, vision, vision_cues
 from kvtp.metric.macs import Macs, thop_macs
@@ -20,9 +20,8 @@ class MethodCost:
     selection: float = 0.0
 
 
-@dataclass(frozen=True)
 class Account:
-    """Of one backbone: it knows sizes, and holds no weights.
+    """Of one backbone.
 
     `flops` [FLOPs; 1 MAC = 2 FLOPs]:
       `vision` tower and projector · `prefill` the LLM up to the first token · `decode` the tokens after it ·
@@ -33,24 +32,28 @@ class Account:
     `memory` [bytes]: `kv_cache` when decoding starts, `full_kv_cache` with all tokens.
     """
 
-    shape: LLMShape
-    seeing: VisionShape
-    macs: Macs
-    value_bytes: int
+    def __init__(self, backbone: AbstractBackbone) -> None:
+        self.backbone, self.shape = backbone, backbone.shape
+        self._seen: dict[Size, tuple[VisionShape, Macs]] = {}
 
-    @classmethod
-    def of(cls, backbone: AbstractBackbone) -> "Account":
-        return cls(backbone.shape, backbone.vision_shape, thop_macs(backbone), backbone.value_bytes)
+    def seeing(self, size: Size) -> tuple[VisionShape, Macs]:
+        """The tower's sizes for pictures of this size, and what THOP sees of the model."""
+        if size not in self._seen:
+            self._seen[size] = self.backbone.vision_shape(size), thop_macs(self.backbone, size)
+        return self._seen[size]
 
-    def flops(self, answer: Answer, frames: int, method: MethodCost, cues: frozenset[str]) -> dict[str, float]:
-        """`cues`: those that the method asked for."""
+    def flops(
+        self, answer: Answer, frames: int, size: Size, method: MethodCost, cues: frozenset[str]
+    ) -> dict[str, float]:
+        """Of so many token frames, from pictures of this `size`. `cues`: those that the method asked for."""
         shape = self.shape
+        seeing, macs = self.seeing(size)
         attention = [sum(kinds) for kinds in zip(*answer.tokens_per_layer.values(), strict=True)]
         full = [answer.full_rows] * shape.layers
-        thop, full_thop = self.macs.total(frames, attention, answer.mlp_rows), self.macs.total(frames, full, full)
+        thop, full_thop = macs.total(frames, attention, answer.mlp_rows), macs.total(frames, full, full)
         return {
-            "vision": vision(self.seeing, frames),
-            "cues": vision_cues(self.seeing, frames, cues),
+            "vision": vision(seeing, frames),
+            "cues": vision_cues(seeing, frames, cues),
             "predictor": method.predictor,
             "selection": method.selection,
             "prefill": llm_prefill(shape, attention, answer.mlp_rows),
@@ -62,14 +65,14 @@ class Account:
             "full_thop": 2 * full_thop,
             "fastv": fastv(shape, attention),
             "full_fastv": fastv(shape, full),
-            "kvtp": 2 * (thop - self.macs.lm_head),
-            "full_kvtp": 2 * (full_thop - self.macs.lm_head),
+            "kvtp": 2 * (thop - macs.lm_head),
+            "full_kvtp": 2 * (full_thop - macs.lm_head),
             "rows": sum(attention) / len(attention),
             "full_rows": answer.full_rows,
         }
 
     def memory(self, answer: Answer) -> dict[str, float]:
-        shape, size = self.shape, self.value_bytes
+        shape, size = self.shape, self.backbone.value_bytes
         return {
             "kv_cache": cache_bytes(shape, answer.cache_rows, size),
             "full_kv_cache": cache_bytes(shape, [answer.full_rows] * shape.layers, size),

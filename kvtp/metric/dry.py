@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kvtp.backbone._decoder import Decoder
-from kvtp.backbone._state import Prefill
-from kvtp.backbone.base import AbstractBackbone, LLMShape, Site, Skeleton, VisionShape
+from kvtp.backbone._state import LEVELS, Prefill
+from kvtp.backbone.base import AbstractBackbone, LLMShape, Site, Size, Skeleton, VisionShape
 from kvtp.relevance.base import AbstractRelevance
 from kvtp.scout.base import AbstractScout
 from kvtp.types import Answer, Cues, Frames, Prompt, Question, VisualTokens
@@ -24,16 +24,18 @@ class DryBackbone(AbstractBackbone):
 
     def __init__(self, real: AbstractBackbone, text: int, reply: int) -> None:
         self.real, self.text, self.reply = real, text, reply
-        self.newline = real.newline
         self.random = torch.Generator().manual_seed(0)
+
+    @property
+    def newlines(self) -> str:
+        return self.real.newlines
 
     @property
     def shape(self) -> LLMShape:
         return self.real.shape
 
-    @property
-    def vision_shape(self) -> VisionShape:
-        return self.real.vision_shape
+    def vision_shape(self, size: Size) -> VisionShape:
+        return self.real.vision_shape(size)
 
     @property
     def value_bytes(self) -> int:
@@ -47,18 +49,18 @@ class DryBackbone(AbstractBackbone):
     def identity(self) -> str:
         return "none"
 
-    def skeleton(self) -> Skeleton:
-        return self.real.skeleton()
+    def skeleton(self, size: Size) -> Skeleton:
+        return self.real.skeleton(size)
 
-    def blank(self, frames: int) -> VisualTokens:
-        return self.real.blank(frames)
+    def blank(self, frames: int, size: Size) -> VisualTokens:
+        return self.real.blank(frames, size)
 
     def load(self) -> None:
         """There is nothing to load."""
 
     def encode(self, frames: Frames, cues: frozenset[str]) -> VisualTokens:
-        tokens = self.blank(len(frames))
-        count, width = len(tokens), self.vision_shape.width
+        tokens = self.blank(len(frames), frames.size)
+        count, width = len(tokens), self.vision_shape(frames.size).width
         found = {name: self._noise(count).softmax(-1) for name in PER_TOKEN if name in cues}
         found |= {name: self._noise(count, width) for name in PER_PATCH if name in cues}
         if "frame_feature" in cues:
@@ -72,7 +74,8 @@ class DryBackbone(AbstractBackbone):
     def embed(self, tokens: VisualTokens, prompt: Prompt) -> Prefill:
         words = tokens.features.new_zeros(self.text, self.shape.width)
         before, after = words.tensor_split([self.text // 2])
-        return Prefill.lay_out(prompt, before, tokens, after, self.newline, words.new_zeros(self.shape.width))
+        kinds = words.new_zeros(len(LEVELS[self.newlines]), self.shape.width)
+        return Prefill.lay_out(prompt, before, tokens, after, self.newlines, kinds)
 
     def prefill(self, state: Prefill, upto: int, site: Site = "layer") -> Prefill:
         return _Idle(self.shape.layers).prefill(state, upto, site)

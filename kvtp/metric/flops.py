@@ -34,13 +34,14 @@ def encoder(rows: int, width: int, ffn: int, layers: int) -> int:
 
 
 def vision(shape: VisionShape, frames: int, pooled: bool = False) -> float:
-    """FLOPs of tower and projector; `pooled`: and of the tower's pooling head, where a cue or predictor uses it.
+    """FLOPs of tower and connector for so many token frames; `pooled`: and of the tower's pooling head, where a cue or
+    predictor uses it.
 
     A pooling head makes keys and values of all patches for one probe, then runs an MLP as wide as the layers' (SigLIP).
     """
-    macs = shape.patches * shape.patch_values * shape.width
-    macs += encoder(shape.patches, shape.width, shape.ffn, shape.layers)
-    macs += shape.projected * sum(rows * columns for rows, columns in shape.projector)
+    macs = shape.patches * shape.patch_values * shape.width + shape.connector
+    macs += shape.layers * shape.rows * shape.width * (4 * shape.width + shape.ffn_matrices * shape.ffn)
+    macs += 2 * shape.pairs * shape.width
     if pooled:
         macs += shape.patches * (2 * shape.width**2 + 2 * shape.width) + 2 * shape.width**2
         macs += 2 * shape.width * shape.ffn
@@ -49,14 +50,14 @@ def vision(shape: VisionShape, frames: int, pooled: bool = False) -> float:
 
 def vision_cues(shape: VisionShape, frames: int, cues: Collection[str]) -> float:
     """FLOPs of cues that only pruning wants: a pooling head's pass, queries and keys of the last layer once more, and
-    their product where received attention is asked for (SigLIP towers; the others come for nothing)."""
+    their product where attention is asked for (the others come for nothing)."""
     spent = 0.0
     if not POOLED.isdisjoint(cues):
         spent += vision(shape, frames, pooled=True) - vision(shape, frames)
     if not KEYS.isdisjoint(cues):
-        spent += 2.0 * frames * shape.patches * shape.width**2
+        spent += 2.0 * frames * shape.rows * shape.width**2
     if "received_attention" in cues:
-        spent += 2.0 * frames * shape.patches * shape.width * (shape.width + shape.patches)
+        spent += 2.0 * frames * shape.rows * shape.width * (shape.width + shape.rows)
     return spent
 
 

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kvtp.backbone.base import AbstractBackbone, Part
+from kvtp.backbone.base import AbstractBackbone, Part, Size
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it imports distutils' version numbers
@@ -17,7 +17,7 @@ with warnings.catch_warnings():
 
 @dataclass(frozen=True)
 class Macs:
-    """Of one model: per frame, per row of each layer's attention and MLP, and of the LM head's one row."""
+    """Of one model: per token frame, per row of each layer's attention and MLP, and of the LM head's one row."""
 
     frame: float
     attention_row: float
@@ -30,10 +30,11 @@ class Macs:
         return frames * self.frame + llm + self.lm_head
 
 
-def thop_macs(backbone: AbstractBackbone) -> Macs:
-    parts = backbone.skeleton()
+def thop_macs(backbone: AbstractBackbone, size: Size) -> Macs:
+    """For pictures of this size."""
+    parts = backbone.skeleton(size)
     return Macs(
-        frame=_count(parts.tower) + _count(parts.projector),
+        frame=_count(parts.tower) + _count(parts.connector),
         attention_row=_count(parts.attention),
         mlp_row=_count(parts.mlp),
         lm_head=_count(parts.lm_head),

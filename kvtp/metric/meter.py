@@ -96,7 +96,7 @@ def _stages(
     if key not in known:
         real = make("backbone", {**row.config["backbone"], "device": "cpu"})
         try:
-            known[key] = DryBackbone(real, text, reply), Account.of(real)
+            known[key] = DryBackbone(real, text, reply), Account(real)
         except ValueError as error:
             raise CommandError(str(error)) from error
     dry, account = known[key]
@@ -128,7 +128,7 @@ def _measure(
         cluster="",
         tokens_per_layer=answer.tokens_per_layer,
         timings_ms={},
-        flops=account.flops(answer, len(frames), spent, pipeline.cues),
+        flops=account.flops(answer, tokens.frames, frames.size, spent, pipeline.cues),
         memory=account.memory(answer),
     )
     told = {key: value for key, value in costs([asked]).items() if not key.startswith("latency/")}

@@ -14,6 +14,7 @@ from kvtp.metric.conventions import fastv, kvtp_ratio, vista_attention_ratio, vi
 LLAMA_7B = LLMShape(layers=32, width=4096, heads=32, kv_heads=32, head_dim=128, ffn=11008, vocabulary=32000)
 METRICS = ("flops_ratio", "tflops")
 TEXT = 100  # tokens of the prompt, where nothing is said of it
+SQUARE = (384, 384)  # pictures; these towers make squares of any
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def _marks(setting: str, backbone: str) -> tuple[str, ...]:
 
 def _kvtp(size: str, account: Account) -> Mapping[Key, Formula]:
     """128 frames of 13 × 13 tokens with a newline per row."""
-    macs, layers = account.macs, account.shape.layers
+    layers, (_, macs) = account.shape.layers, account.seeing(SQUARE)
     seen, each = 128 * macs.frame, layers * (macs.attention_row + macs.mlp_row)
     video, table = 128 * 182, {"7b": "kvtp_table2", "72b": "kvtp_table3"}[size]
     web = f"kvtp_web_llava_video_{size}"

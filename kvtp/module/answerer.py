@@ -17,7 +17,7 @@ from kvtp.backbone.llava_onevision import LlavaOnevision
 from kvtp.data._states import half
 from kvtp.data.conversations import Conversations
 from kvtp.module.base import AbstractModule, freeze
-from kvtp.types import Selection
+from kvtp.types import Selection, VisualTokens
 
 PROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
 
@@ -41,11 +41,11 @@ class Answerer(AbstractModule):
         self.model = backbone.model
         self.model.train()
         freeze(self.model.model.vision_tower)
-        if backbone.newline == "none":
+        if backbone.newlines == "none":
             self.model.model.image_newline.requires_grad_(False)  # nothing uses it
 
     def setup(self, stage: str) -> None:
-        self.backbone.device = self.device
+        self.backbone.home = self.device
 
     def transfer_batch_to_device(self, batch: Conversations, device: torch.device, number: int) -> Conversations:
         """Pictures are resized as integers, which CUDA cannot: they follow later."""
@@ -78,10 +78,11 @@ class Answerer(AbstractModule):
         """
         backbone, device = self.backbone, self.device
         language_model, embed = self.model.model.language_model, self.model.get_input_embeddings()
-        around = [backbone.around(talk.prompt) for talk in batch.talks]
+        every = backbone.blank(batch.seen.shape[1], tuple(batch.seen.shape[2:4]))
+        around = [backbone.around(every, talk.prompt) for talk in batch.talks]
         if any(before != around[0][0] for before, _ in around):
             raise ValueError("prompts of one batch must have the same text before the video; bring them in line")
-        films = self._films(batch, around[0][0])
+        films = self._films(batch, every, around[0][0])
         long = pad_sequence(films, batch_first=True)
         # causal, and what fills up comes last: no row sees it, no mask is needed
         cache = language_model(inputs_embeds=long, use_cache=True).past_key_values
@@ -104,24 +105,23 @@ class Answerer(AbstractModule):
         place = (starts + torch.arange(target.shape[1], device=device)).clamp_max(hidden.shape[1] - 1)
         return self.model.lm_head(hidden[torch.arange(len(hidden), device=device)[:, None], place]), target
 
-    def _films(self, batch: Conversations, before: Sequence[int]) -> list[Float[Tensor, "S D"]]:
+    def _films(self, batch: Conversations, every: VisualTokens, before: Sequence[int]) -> list[Float[Tensor, "S D"]]:
         """Of each part of a film what stands before the question: text, and the visual tokens that are in it."""
         backbone, device = self.backbone, self.device
         states = batch.seen if batch.seen.is_floating_point() else self._look(batch.seen)
         frames = states.shape[1]
-        every = backbone.blank(frames)
         films, parts = zip(*batch.parts.of(len(states), frames, len(every) // frames), strict=True)
         rows = pad_sequence(parts, batch_first=True)
         features = backbone.project_some(states[torch.tensor(films, device=states.device)], rows.to(device))
         begin = self.model.get_input_embeddings()(torch.tensor(before, device=device))
-        newline = self.model.model.image_newline
+        newline = backbone.separators()
         return [
             Prefill.lay_out(
                 batch.talks[0].prompt,
                 begin,
                 every.keep(Selection(part.to(device), kept[: len(part)])),
                 begin[:0],
-                backbone.newline,
+                backbone.newlines,
                 newline,
             ).hidden
             for part, kept in zip(parts, features, strict=True)

@@ -85,7 +85,15 @@ class Checkpoint:
         values = seeing.num_channels * seeing.patch_size**2
         if self.family == "siglip":
             shape = VisionShape(
-                *(patches, values, seeing.hidden_size, seeing.intermediate_size, seeing.num_hidden_layers, 0, ())
+                rows=patches,
+                patches=patches,
+                patch_values=values,
+                width=seeing.hidden_size,
+                ffn=seeing.intermediate_size,
+                ffn_matrices=2,
+                layers=seeing.num_hidden_layers,
+                pairs=seeing.num_hidden_layers * patches**2,
+                connector=0,
             )
             return vision(shape, pictures, pooled=True)
         macs = encoder(patches + 1, seeing.hidden_size, seeing.intermediate_size, seeing.num_hidden_layers)

@@ -161,7 +161,7 @@ def test_twenty_seven_patches(pool, side):
 
 def test_wrong_choices_name_the_rule(tiny):
     with pytest.raises(
-        Exception, match=r"backbone.pool must be one of bilinear, average, got 'bilinaer'; nearest: bilinear"
+        Exception, match=r"backbone.pool must be one of None, bilinear, average, got 'bilinaer'; nearest: bilinear"
     ):
         tiny(pool="bilinaer")
     with pytest.raises(Exception, match=r"backbone.temperature must be in \[0, inf\], got -1"):

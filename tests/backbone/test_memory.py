@@ -45,7 +45,7 @@ def run(length):
         return
     tokens = VisualTokens(hidden, zeros, zeros, every, 1, (1, length), torch.zeros(1), every, every)
     none = hidden[:0]
-    state = Prefill.lay_out(Prompt("", "", (0, 0), ""), none, tokens, none, "none", hidden[0])
+    state = Prefill.lay_out(Prompt("", "", (0, 0), ""), none, tokens, none, "none", none)
     del hidden, tokens
     Decoder(model, torch.nn.Identity()).prefill(state, 1)
 

@@ -7,10 +7,10 @@ from math import comb
 import pytest
 import torch
 
-from kvtp.backbone._state import Prefill, newline_follows, newline_key
+from kvtp.backbone._state import NEWLINES, Prefill, newline_follows, newline_keys
 from kvtp.types import Prompt, Selection, VisualTokens
 
-NEWLINE = -7.0
+NEWLINE, FRAME_END = -7.0, -9.0
 
 
 def grid_tokens(frames, rows, columns):
@@ -33,7 +33,7 @@ def sequence(tokens, newline):
     """The laid-out sequence of a toy whose token i is the number i, newlines −7, text −1 (before) and −2 (after)."""
     text = torch.tensor([[-1.0]]), torch.tensor([[-2.0]])
     prompt = Prompt("", "", (0, 0), "toy")
-    return Prefill.lay_out(prompt, text[0], tokens, text[1], newline, torch.tensor([NEWLINE]))
+    return Prefill.lay_out(prompt, text[0], tokens, text[1], newline, torch.tensor([[NEWLINE], [FRAME_END]]))
 
 
 def shown(state):
@@ -70,6 +70,7 @@ def test_full_grid_of_thirteen():
         ("grid", [0, 1, -7, 2, 3, -7, 4, 5, -7, 6, 7, -7]),
         ("frame", [0, 1, 2, 3, -7, 4, 5, 6, 7, -7]),
         ("one_token", [0, 1, 2, 3, 4, 5, 6, 7, -7]),
+        ("grid_frame", [0, 1, -7, 2, 3, -7, -9, 4, 5, -7, 6, 7, -7, -9]),
         ("none", [0, 1, 2, 3, 4, 5, 6, 7]),
     ],
 )
@@ -105,14 +106,14 @@ def test_expected_newlines_of_random_picks(kept, random_order, ascending):
 
     def between(index):
         picked = tokens.keep(Selection(torch.tensor(index)))
-        return int(newline_follows(newline_key(picked, "grid"), "grid").sum()) - 1
+        return int(newline_follows(newline_keys(picked, "grid")).sum()) - 1
 
     draws = [rng.sample(range(169), kept) for _ in range(300)]
     assert sum(map(between, draws)) / 300 == pytest.approx(in_random_order, abs=0.35)
     assert sum(between(sorted(d)) for d in draws) / 300 == pytest.approx(sorted_order, abs=0.35)
 
 
-@pytest.mark.parametrize("newline", ["grid", "frame", "one_token", "none"])
+@pytest.mark.parametrize("newline", NEWLINES)
 def test_cuts_after_cuts(newline):
     """Cutting twice leaves what cutting once to the same tokens leaves, rows and newlines alike."""
     tokens, rng = grid_tokens(3, 3, 4), random.Random(1)

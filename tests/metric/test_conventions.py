@@ -20,7 +20,7 @@ def cells(tiny) -> list[Published]:
     for shape in (QWEN2_7B, QWEN2_72B):
         backbone = tiny()
         backbone.__dict__["config"] = onevision(shape)  # as if its checkpoint had been read
-        accounts.append(Account.of(backbone))
+        accounts.append(Account(backbone))
     return published(FOLDER, *accounts)
 
 

@@ -121,7 +121,7 @@ def test_cues_equal_torch_counter(cue):
     def run(cues):
         return counted(lambda: tower(torch.zeros(3, 3, 32, 32), frozenset(cues)))
 
-    shape = VisionShape(16, 3 * 8 * 8, 32, 80, 2, 16, ())
+    shape = VisionShape(16, 16, 3 * 8 * 8, 32, 80, 2, 2, 2 * 16**2, 0)
     assert vision_cues(shape, 3, {cue}) == run({cue}) - run(set())
     assert vision_cues(shape, 3, {"question_feature"}) == 0
 
@@ -158,12 +158,14 @@ def test_vision_equals_torch_counter(sizes, frames, pooled):
             bare(siglip).head(states)
 
     shape = VisionShape(
+        rows=patches,
         patches=patches,
         patch_values=3 * config.patch_size**2,
         width=width,
         ffn=config.intermediate_size,
+        ffn_matrices=2,
         layers=3,
-        projected=patches,
-        projector=((width, TINY.width), (TINY.width, TINY.width)),
+        pairs=3 * patches**2,
+        connector=patches * (width + TINY.width) * TINY.width,
     )
     assert vision(shape, frames, pooled) == counted(run)

@@ -9,6 +9,7 @@ from transformers import LlavaOnevisionForConditionalGeneration
 from kvtp.metric.macs import thop_macs
 
 EVERYWHERE = {"full_attention": None}
+ANY = (384, 384)  # pictures are made squares
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def backbone(tiny):
 )
 def test_figures_computed_elsewhere(backbone, shape, frame, token, head):
     """GMACs: tower and projector per frame, all layers per token, LM head."""
-    macs = thop_macs(backbone(onevision(shape)))
+    macs = thop_macs(backbone(onevision(shape)), ANY)
     assert macs.frame / 1e9 == pytest.approx(frame, abs=0.01)
     assert (macs.attention_row + macs.mlp_row) * shape.layers / 1e9 == pytest.approx(token, abs=1e-4)
     assert macs.lm_head / 1e9 == pytest.approx(head, abs=1e-3)
@@ -52,7 +53,7 @@ def test_affine_form_equals_thop_on_the_whole(backbone, length):
     with torch.device("meta"):
         whole, rows = Whole(LlavaOnevisionForConditionalGeneration(config)), torch.empty(1, length, QWEN2_7B.width)
     direct, _ = profile(whole, (rows,), verbose=False)
-    macs = thop_macs(backbone(config))
+    macs = thop_macs(backbone(config), ANY)
     assert macs.total(0, [length] * 28, [length] * 28) == direct
     assert macs.total(3, [length] * 28, [length] * 28) == direct + 3 * macs.frame
 
@@ -61,5 +62,5 @@ def test_counting_leaves_no_marks(backbone, tiny):
     """THOP adds buffers to what it counts; the model that answers has none of them."""
     model = tiny()
     before = set(model.model.state_dict())
-    thop_macs(model)
+    thop_macs(model, ANY)
     assert set(model.model.state_dict()) == before

@@ -37,7 +37,6 @@ def films(count: int) -> Frames:
 @pytest.mark.parametrize("newline", ["one_token", "frame", "none"])
 def test_sizes_are_those_of_a_real_answer(tiny, pruner: str, newline: str) -> None:
     real = tiny(newline=newline)
-    before, after = real.around(PROMPT)
     budget = component("budget", "full" if pruner == "none" else "uniform")
     stages = {
         "scout": component("scout", "none"),
@@ -46,14 +45,20 @@ def test_sizes_are_those_of_a_real_answer(tiny, pruner: str, newline: str) -> No
     }
     frames, even = films(6), component("relevance", "uniform")
     line = Pipeline(benchmark=Asked(), frames=Unseen(), backbone=real, relevance=even, **stages)
-    answer, spent = line.answer(QUESTION, frames, real.encode(frames, line.cues))
+    seen = real.encode(frames, line.cues)
+    before, after = real.around(seen, PROMPT)
+    answer, spent = line.answer(QUESTION, frames, seen)
     dry = DryBackbone(real, len(before) + len(after), answer.steps[0])
     idle = Pipeline(benchmark=Asked(), frames=Unseen(), backbone=dry, relevance=Chance(even), **stages)
     told, cost = idle.answer(QUESTION, frames, dry.encode(frames, idle.cues))
     assert told.tokens_per_layer == answer.tokens_per_layer
     assert (told.mlp_rows, told.full_rows, told.cache_rows) == (answer.mlp_rows, answer.full_rows, answer.cache_rows)
-    account = Account.of(real)
-    assert account.flops(told, 6, MethodCost(), idle.cues) == account.flops(answer, 6, MethodCost(), line.cues)
+    account = Account(real)
+
+    def flops(one):
+        return account.flops(one, 6, frames.size, MethodCost(), line.cues)
+
+    assert flops(told) == flops(answer)
     assert cost == spent
 
 
@@ -68,6 +73,7 @@ def row(known, folder: Path, checkpoint: str, pruner: str, relevance: dict) -> R
     told = {name: getattr(known, name) for name in ("attn", "pool", "newline", "frame_chunk", "answer", "seed")}
     told |= {"max_new_tokens": 4, "temperature": 0, "top_p": 1.0, "dtype": "float32", "device": "cpu"}
     told |= {"checkpoint": checkpoint, "revision": None, "head": None, "head_revision": None}
+    told |= {"frames": 8, "device_map": None}
     config = {
         "backbone": {"_target_": "kvtp.backbone.llava_onevision.LlavaOnevision", **told},
         "scout": section("scout", "none"),
@@ -95,7 +101,7 @@ def test_a_predictor_that_shares_the_tower_costs_its_pooling_head(tiny, random_c
     siglip = str(random_checkpoints / "tiny_siglip")
     own, shared = (component("relevance", "siglip", checkpoint=siglip, tower=tower) for tower in ("own", "backbone"))
     real = tiny(head=siglip)
-    account = Account.of(real)
+    account = Account(real)
 
     def spent(relevance) -> float:
         stages = {"scout": "none", "budget": "softmax", "pruner": "random"}
@@ -103,10 +109,11 @@ def test_a_predictor_that_shares_the_tower_costs_its_pooling_head(tiny, random_c
         line = Pipeline(Nothing(), Unseen(), DryBackbone(real, 20, 2), relevance=Chance(relevance), **made)
         seen = films(4)
         answer, cost = line.answer(QUESTION, seen, line.backbone.encode(seen, line.cues))
-        told = account.flops(answer, 4, cost, line.cues)
+        told = account.flops(answer, 4, seen.size, cost, line.cues)
         return told["cues"] + told["predictor"]
 
-    head = vision(account.seeing, 4, pooled=True) - vision(account.seeing, 4)
+    seeing, _ = account.seeing((32, 32))
+    head = vision(seeing, 4, pooled=True) - vision(seeing, 4)
     assert spent(own) - spent(shared) == pytest.approx(own.checkpoint.look_flops(4) - head)
     sharing = section("relevance", "siglip", checkpoint=siglip, tower="backbone")
     (line,) = meter([row(real, tmp_path, real.checkpoint, "random", sharing)], [4], 20, 2)
@@ -136,7 +143,7 @@ def test_no_weights_are_read(tiny) -> None:
     real = tiny()
     dry = DryBackbone(real, 20, 3)
     dry.encode(films(4), frozenset({"received_attention", "tower_keys", "frame_feature"}))
-    Account.of(real)
+    Account(real).seeing((32, 32))
     assert "model" not in vars(real)
 
 

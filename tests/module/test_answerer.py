@@ -85,7 +85,7 @@ def test_loss_weighs_forms_alike_and_replies_alike(backbone) -> None:
 def test_prompts_of_a_batch_begin_alike(backbone) -> None:
     line = backbone()
     module = Answerer(line, 1e-3, 0.0, 0, (0.9, 0.98))
-    line.around = lambda asked: ([1] if asked.text.startswith("Where") else [2], [3])
+    line.around = lambda tokens, asked: ([1] if asked.text.startswith("Where") else [2], [3])
     with pytest.raises(ValueError, match="same text before the video"):
         module.replies(conversations(0.5))
 

@@ -1,0 +1,292 @@
+"""What the real backbones share: `transformers` modules, our own line through them."""
+
+import hashlib
+import json
+import os
+import sys
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from accelerate import init_empty_weights
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import AutoTokenizer, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
+from transformers.utils import cached_file
+from transformers.utils.logging import disable_progress_bar
+
+from kvtp.backbone._decoder import Decoder, Pick, greedy, sampler
+from kvtp.backbone._identity import fingerprint, read_config
+from kvtp.backbone._spread import spread
+from kvtp.backbone._state import NEWLINES, Prefill
+from kvtp.backbone._weights import Layout, fill, folder_of, weights_in
+from kvtp.backbone.base import AbstractBackbone, LLMShape, Site, Size
+from kvtp.errors import Refused, check_choice, check_range, check_whole
+from kvtp.types import Answer, Prompt, VisualTokens
+
+WORDS = frozenset({"question_feature", "text_features"})
+
+
+@dataclass(eq=False)
+class Host(AbstractBackbone):
+    """A vision tower, something between, and a decoder.
+
+    `checkpoint`: a folder in the released layout, or a hub id with its `revision`. `frames`: pictures that it is used
+    to; `frames=uniform` takes as many. `frame_chunk`: pictures in the tower at once. `newline`: where newlines stand
+    among the visual tokens; None = as its configuration says. `device`: auto = cuda where there is one. `device_map`:
+    None = all on one device; auto = the decoder's layers over all GPUs of this process. `answer`: `generate` writes a
+    reply, `likelihood` takes the most probable of the prompt's choices. `temperature` 0 = greedy. Sampling settings of
+    the checkpoint's generation_config are not used, its stop tokens are.
+    """
+
+    checkpoint: str
+    revision: str | None
+    frames: int
+    frame_chunk: int
+    newline: str | None
+    dtype: str
+    device: str
+    device_map: str | None
+    attn: str
+    answer: str
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    seed: int
+
+    configures: ClassVar[type[PretrainedConfig]]  # the class of its config.json
+    layout: ClassVar[Layout]
+    usual_newline = "none"  # where the configuration says nothing
+
+    def __post_init__(self) -> None:
+        check_choice("backbone.dtype", self.dtype, ("float32", "bfloat16", "float16"))
+        check_choice("backbone.attn", self.attn, ("sdpa", "flash_attention_2", "eager"))
+        check_choice("backbone.device_map", self.device_map, (None, "auto"))
+        check_choice("backbone.newline", self.newline, (None, *NEWLINES))
+        check_choice("backbone.answer", self.answer, ("generate", "likelihood"))
+        check_whole("backbone.frames", self.frames, 1)
+        check_whole("backbone.frame_chunk", self.frame_chunk, 1)
+        check_whole("backbone.max_new_tokens", self.max_new_tokens, 1)
+        check_range("backbone.temperature", self.temperature, 0)
+        check_range("backbone.top_p", self.top_p, 0, 1)
+        check_whole("backbone.seed", self.seed, 0)
+        self.precision: torch.dtype = getattr(torch, self.dtype)
+        automatic = "cuda" if torch.cuda.is_available() else "cpu"
+        self.home = torch.device(automatic if self.device == "auto" else self.device)  # inputs, tower, first layers
+
+    # -- what the configuration alone tells ------------------------------------------------------------------------
+
+    @cached_property
+    def config(self) -> Any:
+        config = read_config(self.checkpoint, self.revision, "backbone.checkpoint")
+        if not isinstance(config, self.configures):
+            raise ValueError(
+                f"backbone.checkpoint must be a {self.configures.model_type} model, {self.checkpoint!r} is "
+                f"{config.model_type}; choose the backbone of that family"
+            )
+        return config
+
+    @property
+    def text_config(self) -> Any:
+        return self.config.text_config
+
+    @property
+    def shape(self) -> LLMShape:
+        text = self.text_config
+        return LLMShape(
+            layers=text.num_hidden_layers,
+            width=text.hidden_size,
+            heads=text.num_attention_heads,
+            kv_heads=text.num_key_value_heads,
+            head_dim=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
+            ffn=text.intermediate_size,
+            vocabulary=text.vocab_size,
+        )
+
+    @property
+    def value_bytes(self) -> int:
+        return self.precision.itemsize
+
+    @property
+    def identity(self) -> str:
+        return "+".join(fingerprint(source, revision) for source, revision in self.sources if source is not None)
+
+    @property
+    def sources(self) -> list[tuple[str | None, str | None]]:
+        """Where weights come from, each with its revision."""
+        return [(self.checkpoint, self.revision)]
+
+    @abstractmethod
+    def empty(self) -> nn.Module:
+        """The model as its configuration describes it, attention as `attn` says; called where parameters get no
+        memory."""
+
+    # -- weights ---------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        if not sys.stderr.isatty():
+            disable_progress_bar()
+        _ = self.model, self.tokenizer
+
+    @cached_property
+    def model(self) -> Any:
+        with torch.inference_mode(False):  # whoever asks first: a training may follow
+            return self._read()
+
+    def _read(self) -> Any:
+        model = self.bare_model()
+        folder = folder_of(self.checkpoint, self.revision, "backbone.checkpoint")
+        fill(model, weights_in(folder), self.layout, self.precision, self.placed(model))
+        if (folder / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(folder)
+        return model.eval()
+
+    def bare_model(self) -> Any:
+        """Without weights: parameters on the meta device, buffers as they are built."""
+        with init_empty_weights(include_buffers=False):
+            model = self.empty()
+        used = {part.config._attn_implementation for part in model.modules() if hasattr(part, "config")}
+        if used != {self.attn}:
+            raise RuntimeError(f"backbone.attn={self.attn} was asked for, but the model uses {', '.join(sorted(used))}")
+        return model
+
+    def placed(self, model: nn.Module) -> Callable[[str], torch.device]:
+        """Where each parameter goes."""
+        if self.device_map is None:
+            return lambda name: self.home
+        count, local = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        first = int(os.environ.get("LOCAL_RANK", 0)) * (count // local)
+        free = {number: torch.cuda.mem_get_info(number)[0] for number in range(first, first + count // local)}
+        where = spread(model, self.precision, free)
+        self.home = torch.device("cuda", first)
+        return where
+
+    @property
+    @abstractmethod
+    def language(self) -> tuple[nn.Module, nn.Module]:
+        """The decoder (layers, norm, rotary_emb, embed_tokens) and the LM head of `model`."""
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        return Decoder(*self.language)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return AutoTokenizer.from_pretrained(self.checkpoint, revision=self.revision)
+
+    @cached_property
+    def stop(self) -> frozenset[int]:
+        told = getattr(self.model, "generation_config", None)
+        ids = None if told is None else told.eos_token_id
+        ids = ids if isinstance(ids, list) else [ids]
+        return frozenset(token for token in (*ids, self.tokenizer.eos_token_id) if token is not None)
+
+    # -- the line --------------------------------------------------------------------------------------------------
+
+    @property
+    def newlines(self) -> str:
+        return self.newline or self.usual_newline
+
+    @abstractmethod
+    def places(self, frames: int, size: Size) -> dict[str, Any]:
+        """Where the tokens of so many pictures stand: fields of `VisualTokens`."""
+
+    def blank(self, frames: int, size: Size) -> VisualTokens:
+        places = self.places(frames, size)
+        return VisualTokens(
+            **places,
+            features=torch.empty(len(places["frame"]), 0, dtype=self.precision, device=self.home),
+            timestamps=torch.zeros(places["frames"], dtype=torch.float64),
+            depth=self.shape.layers,
+        )
+
+    @abstractmethod
+    def separators(self) -> Float[Tensor, "levels D"]:
+        """What stands between visual tokens, one row for each kind (`kvtp.backbone._state.newline_keys`)."""
+
+    @abstractmethod
+    def around(self, tokens: VisualTokens, prompt: Prompt) -> tuple[list[int], list[int]]:
+        """Token ids of what stands before the video, and after it up to where the reply begins."""
+
+    @torch.inference_mode()
+    def ask(self, tokens: VisualTokens, prompt: Prompt) -> VisualTokens:
+        words = self.words(self.ids(prompt.bare))
+        return replace(tokens, cues=replace(tokens.cues, question_feature=words.mean(0), text_features=words))
+
+    @torch.inference_mode()
+    def embed(self, tokens: VisualTokens, prompt: Prompt) -> Prefill:
+        before, after = (self.words(ids) for ids in self.around(tokens, prompt))
+        return Prefill.lay_out(prompt, before, tokens, after, self.newlines, self.separators())
+
+    @torch.inference_mode()
+    def prefill(self, state: Prefill, upto: int, site: Site = "layer") -> Prefill:
+        return self.decoder.prefill(state, upto, site)
+
+    @torch.inference_mode()
+    def generate(self, state: Prefill) -> Answer:
+        state = self.prefill(state, self.shape.layers)
+        cached = tuple(layer.keys.shape[-2] for layer in state.cache.layers)
+        likelihoods = None
+        if self.answer == "likelihood":
+            if not state.prompt.choices:
+                raise Refused("backbone.answer=likelihood needs a question with options; use backbone.answer=generate")
+            replies = {choice: self.ids(choice) for choice in state.prompt.choices}
+            likelihoods = {choice: self.decoder.likelihood(state, reply) for choice, reply in replies.items()}
+            text = max(likelihoods, key=likelihoods.__getitem__)
+            steps = tuple(len(reply) - 1 for reply in replies.values())
+        else:
+            reply = self.decoder.write(state, self._pick(state.prompt), self.stop, self.max_new_tokens)
+            text = self.tokenizer.decode(reply, skip_special_tokens=True)
+            steps = (min(len(reply), self.max_new_tokens - 1),)
+        visual, newline, words = zip(*state.counts, strict=True)
+        return Answer(
+            text=text,
+            tokens_per_layer={"visual": visual, "newline": newline, "text": words},
+            mlp_rows=state.mlp_rows,
+            full_rows=state.full,
+            cache_rows=cached,
+            kept=state.tokens.original,
+            steps=steps,
+            likelihoods=likelihoods,
+        )
+
+    def ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False).input_ids
+
+    def words(self, ids: list[int]) -> Float[Tensor, "Q D"]:
+        """The LLM's embeddings of tokens."""
+        return self.language[0].embed_tokens(torch.tensor(ids, dtype=torch.int64, device=self.home))
+
+    def chat(self, turns: list[dict[str, Any]]) -> str:
+        """Turns as the checkpoint's chat template writes them, up to where the reply begins."""
+        if self.tokenizer.chat_template is None:  # older checkpoints keep it with the processor
+            path = cached_file(self.checkpoint, "chat_template.json", revision=self.revision)
+            self.tokenizer.chat_template = json.loads(Path(path).read_text())["chat_template"]
+        return self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+
+    def _pick(self, prompt: Prompt) -> Pick:
+        if self.temperature == 0:
+            return greedy
+        digest = hashlib.sha256(f"{self.seed}/{prompt.text}".encode()).digest()
+        return sampler(self.temperature, self.top_p, int.from_bytes(digest[:8]) >> 1)
+
+
+def grid(frames: int, rows: int, columns: int, device: torch.device) -> dict[str, Any]:
+    """Where the tokens of a full grid stand: fields of `VisualTokens`."""
+    frame, row, column = torch.meshgrid(
+        *(torch.arange(n, device=device) for n in (frames, rows, columns)), indexing="ij"
+    )
+    every = torch.arange(frame.numel(), device=device)
+    return {
+        "frame": frame.flatten(),
+        "row": row.flatten(),
+        "column": column.flatten(),
+        "frames": frames,
+        "grid": (rows, columns),
+        "position": every,
+        "original": every,
+    }

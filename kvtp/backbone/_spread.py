@@ -1,0 +1,42 @@
+"""One model over several GPUs: which parameter goes where. The engine carries states from one to the next."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from accelerate import infer_auto_device_map
+from torch import nn
+
+SPARE = 0.15  # of each GPU's free memory, for caches and activations
+
+
+def spread(
+    model: nn.Module, dtype: torch.dtype, free: Mapping[int, int], blocks: tuple[str, ...] | None = None
+) -> Callable[[str], torch.device]:
+    """`model` on the meta device, `free` bytes of each GPU by its number; `blocks`: classes of modules that stay whole,
+    None = as the model says.
+
+    ValueError if it does not fit.
+    """
+    if not free:
+        raise ValueError("backbone.device_map=auto needs a GPU for each process, there is none; use device_map=null")
+    whole = blocks if blocks is not None else tuple(getattr(model, "_no_split_modules", None) or ())
+    room = {number: int(size * (1 - SPARE)) for number, size in free.items()}
+    limits: dict[int | str, int] = {**room, "cpu": 2**60}
+    found = infer_auto_device_map(model, limits, no_split_module_classes=list(whole), dtype=dtype)
+    if "cpu" in found.values():
+        need = sum(weight.numel() for weight in model.parameters()) * dtype.itemsize
+        raise ValueError(
+            f"the model needs {need / 2**30:.0f} GiB beside its caches, the {len(free)} GPUs of this process have "
+            f"{sum(free.values()) / 2**30:.0f} GiB free; give it more GPUs, or fewer processes"
+        )
+    devices = {prefix: torch.device("cuda", number) for prefix, number in found.items()}
+
+    def place(name: str) -> torch.device:
+        parts = name.split(".")
+        return next(
+            devices[prefix]
+            for prefix in (".".join(parts[:depth]) for depth in range(len(parts), -1, -1))
+            if prefix in devices
+        )
+
+    return place
