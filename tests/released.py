@@ -44,7 +44,7 @@ def tiny_tensors(
 
 
 def write_shards(folder: Path, tensors: Mapping[str, torch.Tensor], shards: int = 2) -> None:
-    """As the hub has them: several safetensors files. Names are dealt in turn, so that what belongs together is apart."""
+    """As the hub has them: several safetensors files. Names are dealt in turn: what belongs together is apart."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(shards):
         part = {name: tensors[name] for name in list(tensors)[number::shards]}

@@ -20,8 +20,8 @@ def spread(
     if not free:
         raise ValueError("backbone.device_map=auto needs a GPU for each process, there is none; use device_map=null")
     whole = blocks if blocks is not None else tuple(getattr(model, "_no_split_modules", None) or ())
-    room = {number: int(size * (1 - SPARE)) for number, size in free.items()}
-    limits: dict[int | str, int] = {**room, "cpu": 2**60}
+    limits: dict[int | str, int] = {number: int(size * (1 - SPARE)) for number, size in free.items()}
+    limits["cpu"] = 2**60
     found = infer_auto_device_map(model, limits, no_split_module_classes=list(whole), dtype=dtype)
     if "cpu" in found.values():
         need = sum(weight.numel() for weight in model.parameters()) * dtype.itemsize
