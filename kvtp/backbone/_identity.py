@@ -1,6 +1,7 @@
 """Which weights these are."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,22 @@ def read_config(checkpoint: str, revision: str | None, key: str) -> Any:
     try:
         return AutoConfig.from_pretrained(checkpoint, revision=revision)
     except OSError as error:
-        raise ValueError(
-            f"{key} {checkpoint!r} is neither a folder with a config.json nor a hub id that is cached or can be "
-            f"fetched; name a folder, or fetch it where there is a network ({error})"
-        ) from error
+        raise _nowhere(checkpoint, key, error) from error
+
+
+def read_json(checkpoint: str, revision: str | None, key: str) -> dict[str, Any]:
+    """Likewise, where the configuration is of a class that `transformers` has not."""
+    try:
+        return json.loads(Path(cached_file(checkpoint, "config.json", revision=revision)).read_text())
+    except OSError as error:
+        raise _nowhere(checkpoint, key, error) from error
+
+
+def _nowhere(checkpoint: str, key: str, error: OSError) -> ValueError:
+    return ValueError(
+        f"{key} {checkpoint!r} is neither a folder with a config.json nor a hub id that is cached or can be "
+        f"fetched; name a folder, or fetch it where there is a network ({error})"
+    )
 
 
 def fingerprint(checkpoint: str, revision: str | None) -> str:

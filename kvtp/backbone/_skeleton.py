@@ -16,10 +16,11 @@ class Seeing(nn.Module):
     def __init__(self, tower: nn.Module, layers: int) -> None:
         super().__init__()
         self.embeddings = bare(tower).embeddings
+        self.norm = getattr(bare(tower), "pre_layrnorm", nn.Identity())  # CLIP's
         self.layers = bare(tower).encoder.layers[:layers]
 
     def forward(self, pixels: Tensor) -> Tensor:
-        hidden = self.embeddings(pixels)
+        hidden = self.norm(self.embeddings(pixels))
         for layer in self.layers:
             hidden = layer(hidden, attention_mask=None)
         return hidden

@@ -10,7 +10,8 @@ from collections.abc import Collection, Sequence
 from kvtp.backbone.base import LLMShape, VisionShape
 
 POOLED = frozenset({"probe_attention", "frame_feature"})
-KEYS = frozenset({"tower_keys", "tower_keys_full", "received_attention"})
+CLASS = frozenset({"cls_attention", "cls_attention_heads"})
+KEYS = frozenset({"tower_keys", "tower_keys_full", "received_attention"}) | CLASS
 
 
 def llm_prefill(shape: LLMShape, attention_rows: Sequence[int], mlp_rows: Sequence[int], causal: bool = False) -> float:
@@ -56,6 +57,8 @@ def vision_cues(shape: VisionShape, frames: int, cues: Collection[str]) -> float
         spent += vision(shape, frames, pooled=True) - vision(shape, frames)
     if not KEYS.isdisjoint(cues):
         spent += 2.0 * frames * shape.rows * shape.width**2
+    if not CLASS.isdisjoint(cues):
+        spent += 2.0 * frames * shape.width * (shape.width + shape.rows)
     if "received_attention" in cues:
         spent += 2.0 * frames * shape.rows * shape.width * (shape.width + shape.rows)
     return spent
