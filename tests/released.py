@@ -1,11 +1,13 @@
 """Tiny random checkpoints in the layout of a release: its names (tests/keys/), each of its sizes made smaller."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+
+from kvtp.backbone._weights import Weights
 
 KEYS = Path(__file__).resolve().parent / "keys"
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -49,3 +51,23 @@ def write_shards(folder: Path, tensors: Mapping[str, torch.Tensor], shards: int 
     for number in range(shards):
         part = {name: tensors[name] for name in list(tensors)[number::shards]}
         save_file(part, folder / f"model-{number + 1:05d}-of-{shards:05d}.safetensors")
+
+
+class Listing(Weights):
+    """Names and shapes of a release in full size, without tensors."""
+
+    def __init__(self, family: str) -> None:
+        super().__init__(())
+        self.shapes = released(family)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.shapes[name]
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return torch.empty(self.shapes[name], device="meta")

@@ -36,6 +36,10 @@ def write_checkpoint(
     return folder
 
 
+LLAVA_VIDEO_SIZES = {3584: 64, 18944: 96, 512: 32, 152064: VOCABULARY, 1152: 32, 4304: 40, 729: 49, 14: 4}
+LLAVA_VIDEO_DEPTHS = {"model.layers.": 3, "encoder.layers.": 2}
+
+
 def llava_video(folder: Path, **told: Any) -> Path:
     """Two layers of tower (28-pixel patches of 4: 7 × 7, an odd side as the release has), three of decoder."""
     words = new_tokenizer(corpus(), VOCABULARY)
@@ -61,9 +65,7 @@ def llava_video(folder: Path, **told: Any) -> Path:
         "add_time_instruction": True,
         "force_sample": True,
     }
-    sizes = {3584: 64, 18944: 96, 512: 32, 152064: VOCABULARY, 1152: 32, 4304: 40, 729: 49, 14: 4}
-    depths = {"model.layers.": 3, "encoder.layers.": 2}
-    return write_checkpoint(folder, "llava_video", config | told, sizes, depths)
+    return write_checkpoint(folder, "llava_video", config | told, LLAVA_VIDEO_SIZES, LLAVA_VIDEO_DEPTHS)
 
 
 CLIP = {
@@ -86,8 +88,8 @@ VICUNA = {
     "rms_norm_eps": 1e-5,
     "max_position_embeddings": 4096,
 }
-CLIP_SIZES = {1024: 32, 577: 37, 14: 4}  # and 4096, the width of the LLM and of CLIP's MLP
-LLAVA_SIZES = {11008: 96, 32064: VOCABULARY, 128: 8} | CLIP_SIZES
+CLIP_SIZES = {1024: 32, 577: 37, 14: 4}
+LLAVA_SIZES = {4096: 64, 11008: 96, 32064: VOCABULARY, 128: 8} | CLIP_SIZES
 LLAVA_DEPTHS = {"model.layers.": 3, "encoder.layers.": 3}
 
 
@@ -95,11 +97,11 @@ def pllava(folder: Path) -> Path:
     """6 × 6 patches; both 4096s come to 64."""
     config = {"model_type": "pllava", "text_config": VICUNA, "vision_config": CLIP | {"intermediate_size": 64}}
     config |= {"vision_feature_layer": -2, "vision_feature_select_strategy": "default", "image_token_index": 3}
-    return write_checkpoint(folder, "pllava", config, LLAVA_SIZES | {4096: 64}, LLAVA_DEPTHS)
+    return write_checkpoint(folder, "pllava", config, LLAVA_SIZES, LLAVA_DEPTHS)
 
 
 def tarsier(folder: Path) -> Path:
     config = {"model_type": "llava", "text_config": VICUNA, "vision_config": CLIP | {"intermediate_size": 64}}
     config |= {"vision_feature_layer": -2, "vision_feature_select_strategy": "default", "image_token_index": 3}
     config |= {"image_newline_idx": 390, "image_new_idx": 391}
-    return write_checkpoint(folder, "tarsier", config, LLAVA_SIZES | {4096: 64}, LLAVA_DEPTHS)
+    return write_checkpoint(folder, "tarsier", config, LLAVA_SIZES, LLAVA_DEPTHS)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from backbone.reference import decode, kept_rows, masked_reference
 from torch.nn import functional as F
 from transformers import Qwen2Config, Qwen2Model
 
@@ -29,61 +30,6 @@ def hf_inputs(backbone, frames, prompt):
     text = f"<|im_start|>user\n{video}\n{prompt.text}<|im_end|>\n<|im_start|>assistant\n"
     ids = torch.tensor([backbone.tokenizer(text).input_ids])
     return {"input_ids": ids, "pixel_values_videos": pixels, "attention_mask": torch.ones_like(ids)}
-
-
-def masked_reference(backbone, state, steps, layers_masked, replaced=None):
-    """Hidden states of the whole, never shortened sequence, plus `steps` greedy tokens, by eager masked attention.
-
-    `layers_masked(layer)` -> rows that nobody may see in that layer's attention. `replaced(layer, hidden)` edits the
-    hidden states before a layer. Every step recomputes everything: no cache is involved.
-    """
-    model = backbone.model.model.language_model
-    hidden, position = state.hidden[None], state.position
-    tokens, logits = [], []
-    for _ in range(steps + 1):
-        h, size = hidden, hidden.shape[1]
-        rotary = model.rotary_emb(h, position[None])
-        for number, layer in enumerate(model.layers):
-            if replaced is not None:
-                h = replaced(number, h)
-            hidden_rows = layers_masked(number)
-            mask = torch.full((size, size), float("-inf")).triu(1)
-            mask[:, hidden_rows] = float("-inf")
-            mask.fill_diagonal_(0)  # a dropped row sees itself, so that its own (unused) output is no NaN
-            q = layer.input_layernorm(h)
-            a = layer.self_attn
-            query = a.q_proj(q).unflatten(-1, (-1, a.head_dim)).transpose(1, 2)
-            key = a.k_proj(q).unflatten(-1, (-1, a.head_dim)).transpose(1, 2)
-            value = a.v_proj(q).unflatten(-1, (-1, a.head_dim)).transpose(1, 2)
-            query, key = rotate(query, *rotary), rotate(key, *rotary)
-            groups = query.shape[1] // key.shape[1]
-            key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-            weights = (query @ key.transpose(-1, -2) * a.head_dim**-0.5 + mask).softmax(-1)
-            h = h + a.o_proj((weights @ value).transpose(1, 2).flatten(2))
-            h = h + layer.mlp(layer.post_attention_layernorm(h))
-        logits.append(backbone.model.lm_head(model.norm(h[0, -1])))
-        tokens.append(int(logits[-1].argmax()))
-        hidden = torch.cat([hidden, model.embed_tokens(torch.tensor([[tokens[-1]]]))], 1)
-        position = torch.cat([position, position[-1:] + 1])
-    return torch.stack(logits), tokens
-
-
-def rotate(x, cos, sin):
-    half = x.shape[-1] // 2
-    return x * cos[:, None] + torch.cat([-x[..., half:], x[..., :half]], -1) * sin[:, None]
-
-
-def decode(backbone, state, steps):
-    """Logits of the first token and of `steps` more, greedily, by the engine."""
-    state = backbone.prefill(state, backbone.shape.layers)
-    seen = []
-
-    def pick(logits):
-        seen.append(logits)
-        return int(logits.argmax())
-
-    backbone.decoder.write(state, pick, frozenset(), steps + 1)
-    return torch.stack(seen)
 
 
 @torch.inference_mode()
@@ -122,29 +68,6 @@ def test_sixteen_greedy_tokens_equal_generate(backbone, frames, prompt):
     written = backbone.decoder.write(state, lambda logits: int(logits.argmax()), frozenset(), 16)
     assert written == new
     assert len(set(new)) > 1, "a constant reply would show nothing"
-
-
-def kept_rows(state, kept):
-    """(rows of the sequence that a keep of these tokens leaves, rows that it drops), newline rule by hand."""
-    rows = set(range(state.before)) | set(range(len(state) - state.after, len(state)))
-    key = {
-        "one_token": lambda t: 0,
-        "frame": lambda t: int(state.tokens.frame[t]),
-        "grid": lambda t: (int(state.tokens.frame[t]), int(state.tokens.row[t])),
-        "none": lambda t: None,
-    }[state.newline]
-    alive = {key(t) for t in kept}
-    visual = {int(state.visual_at[t]): t for t in range(len(state.tokens))}
-    last = None
-    for row in range(state.before, len(state) - state.after):
-        if row in visual:
-            last = key(visual[row])
-            if visual[row] in set(kept):
-                rows.add(row)
-        elif last in alive:  # a newline closes what stands before it
-            rows.add(row)
-    dropped = [row for row in range(len(state)) if row not in rows]
-    return sorted(rows), dropped
 
 
 CUTS = [(0, "layer"), (2, "layer"), (3, "layer"), (0, "attention"), (2, "attention")]
