@@ -22,6 +22,19 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Middles:
+    """The middle one of each of `count` equal segments (TSN's rule for testing, as PLLaVA, VideoChat2 and ST-LLM have
+    it); of a film with fewer pictures each at most once."""
+
+    count: int
+
+    def __call__(self, total: int, average_fps: float) -> Int64[np.ndarray, " T"]:
+        segment = (total - 1) / self.count
+        picks = (segment / 2 + np.round(segment * np.arange(self.count))).astype(np.int64)
+        return np.unique(picks)
+
+
+@dataclass(frozen=True)
 class Paced:
     """Every round(average_fps / fps)-th picture; were these more than `max_frames`, that many evenly (KVTP's rule)."""
 

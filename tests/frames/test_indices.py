@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kvtp.frames._indices import Paced, Spread
+from kvtp.frames._indices import Middles, Paced, Spread
 
 
 def test_one_per_second_of_a_minute():
@@ -42,3 +42,19 @@ def test_spread_of_few_takes_each_once(total):
     picks = Spread(8)(total, 30.0)
     assert picks.tolist() == list(range(total))
     assert picks.dtype == np.int64
+
+
+@pytest.mark.parametrize(("total", "count"), [(1800, 16), (301, 8), (17, 16)])
+def test_middles_of_segments(total, count):
+    """The rule as its authors write it, a picture at a time."""
+    segment = float(total - 1) / count
+    expected = [int(segment / 2 + np.round(segment * number)) for number in range(count)]
+    assert Middles(count)(total, 30.0).tolist() == expected
+
+
+@pytest.mark.parametrize("total", [1, 5, 15])
+def test_middles_of_few_repeat_none(total):
+    picks = Middles(16)(total, 30.0)
+    assert len(set(picks.tolist())) == len(picks)
+    assert picks.min() >= 0
+    assert picks.max() < total

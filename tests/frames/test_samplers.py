@@ -120,11 +120,15 @@ def test_pixels_are_writable_and_outlive_the_sampler(clip):
     assert clips.read_index(frames.pixels[2].numpy()) == 249
 
 
-@pytest.mark.parametrize("name", ["uniform", "fps"])
+@pytest.mark.parametrize("name", ["uniform", "fps", "segments"])
 def test_yaml_builds_the_sampler(name, project_root, clip):
     sampler = instantiate(OmegaConf.load(project_root / f"conf/frames/{name}.yaml"), _convert_="all")
-    picks = np.linspace(0, 249, 32, dtype=int).tolist() if name == "uniform" else list(range(0, 250, 25))
-    assert numbers(sampler(clip)) == picks
+    picks = {
+        "uniform": np.linspace(0, 249, 32, dtype=int).tolist(),
+        "fps": list(range(0, 250, 25)),
+        "segments": [int(249 / 64 + round(249 / 32 * part)) for part in range(32)],
+    }
+    assert numbers(sampler(clip)) == picks[name]
 
 
 WRONG = {
@@ -135,6 +139,7 @@ WRONG = {
         ({"timeout": 0}, "frames.timeout must be in [0.001, inf], got 0"),
         ({"workers": 1.5}, "frames.workers must be a whole number in [1, inf], got 1.5"),
     ],
+    "Segments": [({"count": 0}, "frames.count must be a whole number in [1, inf], got 0")],
     "Fps": [
         ({"fps": "1"}, "frames.fps must be in [1e-06, inf], got '1'"),
         ({"max_frames": 2.5}, "frames.max_frames must be a whole number in [1, inf], got 2.5"),
@@ -142,9 +147,10 @@ WRONG = {
 }
 CHECK = """
 from kvtp.frames.fps import Fps
+from kvtp.frames.segments import Segments
 from kvtp.frames.uniform import Uniform
-RIGHT = {"Uniform": {"count": 8}, "Fps": {"fps": 1, "max_frames": 8}}
-for sampler in (Uniform, Fps):
+RIGHT = {"Uniform": {"count": 8}, "Segments": {"count": 8}, "Fps": {"fps": 1, "max_frames": 8}}
+for sampler in (Uniform, Segments, Fps):
     for wrong, _ in WRONG[sampler.__name__]:
         try:
             sampler(**(RIGHT[sampler.__name__] | {"reader": None, "timeout": 60, "workers": 1} | wrong))

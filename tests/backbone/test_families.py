@@ -1,0 +1,118 @@
+"""Every method on every family: one question from pixels to a reply, or a refusal before any weight is loaded."""
+
+from itertools import product
+
+import pytest
+import torch
+from backbone import hosts
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from kvtp.benchmark.base import AbstractBenchmark
+from kvtp.command import CONF, groups
+from kvtp.config import OF_METHOD, method_choices
+from kvtp.frames.base import AbstractFrames
+from kvtp.pipeline import Pipeline
+from kvtp.types import Frames, Prompt, Question, Verdict
+
+PICTURES = 8
+RETENTION = 0.25
+QUESTION = Question("q", "film.mp4", "What colour is the circle?", relevance=(0.0, 1.0, 0.2, 0.5))
+# what each family's tower cannot give of what these methods ask
+REFUSED = {
+    "tiny": {},
+    "llava_video": {},
+    "pllava": {"prumerge": "probe_attention"},
+    "tarsier": {"prumerge": "probe_attention"},
+}
+
+
+class Film(AbstractFrames):
+    def __call__(self, video):
+        generator = torch.Generator().manual_seed(5)
+        pixels = torch.randint(0, 256, (PICTURES, 64, 96, 3), generator=generator, dtype=torch.uint8)
+        times = torch.arange(PICTURES, dtype=torch.float64)
+        return Frames(pixels, times, torch.arange(PICTURES), duration=float(PICTURES), reader="none")
+
+
+class Asked(AbstractBenchmark):
+    parser = "none"
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return QUESTION
+
+    def prompt(self, question, frames):
+        return Prompt(question.text, question.text, (0, len(question.text)), "plain", ("A", "B"))
+
+    def parse(self, reply, question):
+        return Verdict("unlabelled", None)
+
+    def summarise(self, predictions):
+        return {}
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory, tiny, random_checkpoints):
+    """`make(family)`: a fresh host on its random checkpoint; a pooling head where the tower is a SigLIP."""
+    folders = {}
+
+    def made(family):
+        if family == "tiny":
+            return tiny(max_new_tokens=2)
+        if family not in folders:
+            folders[family] = getattr(hosts, family)(tmp_path_factory.mktemp(family))
+        changed = {"pllava": {"side": 3, "frames": PICTURES}}.get(family, {})
+        if family == "llava_video":
+            changed = {"head": str(folders[family] / "siglip")}
+        return hosts.host(f"{family}_7b", checkpoint=str(folders[family]), max_new_tokens=2, **changed)
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def stages(random_checkpoints):
+    """`stages(method)`: what conf/method/<method>.yaml chooses, predictors with random weights."""
+
+    def made(method):
+        with initialize_config_dir(str(CONF), version_base="1.3", job_name="eval"):
+            given = [f"method={method}", f"retention_ratio={RETENTION}", f"paths.checkpoints={random_checkpoints}"]
+            config = compose("eval", given)
+        return {stage: instantiate(config[stage], _convert_="all") for stage in OF_METHOD}
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def loaded(make):
+    """Hosts whose weights are read once for all methods."""
+    hosts_of = {}
+    return lambda family: hosts_of.setdefault(family, make(family))
+
+
+@pytest.mark.parametrize(("family", "method"), list(product(REFUSED, groups()["method"])))
+def test_one_question(family, method, make, loaded, stages):
+    parts = stages(method)
+    pruner = method_choices(method)["pruner"]
+    if missing := REFUSED[family].get(pruner):
+        untouched = make(family)
+        with pytest.raises(ValueError, match=f"needs the cues .*{missing}.* choose another method or backbone"):
+            Pipeline(benchmark=Asked(), frames=Film(), backbone=untouched, **parts)
+        assert "model" not in vars(untouched)
+        return
+    backbone = loaded(family)
+    answer = Pipeline(benchmark=Asked(), frames=Film(), backbone=backbone, **parts)(QUESTION)
+    visual = answer.tokens_per_layer["visual"]
+    full = len(backbone.blank(PICTURES, (64, 96)))
+    assert len(visual) == backbone.shape.layers
+    assert len(answer.kept) == visual[-1]
+    if method == "none":
+        assert set(visual) == {full}
+        assert answer.full_rows == sum(rows[0] for rows in answer.tokens_per_layer.values())
+    elif method == "text_only":
+        assert visual[-1] == 0
+    else:
+        frames = backbone.blank(PICTURES, (64, 96)).frames
+        assert abs(visual[-1] - RETENTION * full) <= max(frames, full / frames), "a token per frame, or one frame"
