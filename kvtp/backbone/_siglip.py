@@ -90,10 +90,13 @@ def received_attention(
     """Attention each patch receives: mean over queries and heads of the softmaxed map, which is never held whole."""
     frames, patches, width = queries.shape
     chunk = max(1, ATTENTION_CELLS // (heads * patches * patches))
+    rows = max(1, ATTENTION_CELLS // (heads * patches))  # of one frame's queries, where even one map is too large
     received = []
     for start in range(0, frames, chunk):
         q = queries[start : start + chunk].unflatten(-1, (heads, -1)).transpose(1, 2)
-        k = keys[start : start + chunk].unflatten(-1, (heads, -1)).transpose(1, 2)
-        scores = (q @ k.transpose(-1, -2)).float() * (width // heads) ** -0.5
-        received.append(scores.softmax(-1).mean((1, 2)))
+        k = keys[start : start + chunk].unflatten(-1, (heads, -1)).permute(0, 2, 3, 1)
+        total = torch.zeros(len(q), patches, device=q.device)
+        for part in q.split(rows, 2):
+            total += ((part @ k).float() * (width // heads) ** -0.5).softmax(-1).mean(1).sum(1)
+        received.append(total / patches)
     return torch.cat(received)

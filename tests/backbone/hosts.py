@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from released import tiny_tensors, write_shards
+from transformers import AutoTokenizer
 
 from kvtp.backbone._new import new_siglip, new_tokenizer
 from kvtp.command import CONF
@@ -105,3 +106,46 @@ def tarsier(folder: Path) -> Path:
     config |= {"vision_feature_layer": -2, "vision_feature_select_strategy": "default", "image_token_index": 3}
     config |= {"image_newline_idx": 390, "image_new_idx": 391}
     return write_checkpoint(folder, "tarsier", config, LLAVA_SIZES, LLAVA_DEPTHS)
+
+
+QWEN_VL_WORDS = ("<|vision_start|>", "<|vision_end|>", "<|video_pad|>", "<|image_pad|>")
+QWEN_VL_CHAT = (  # as the release writes a turn: a system turn first, then parts in their order
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
+    "{% for turn in messages %}<|im_start|>{{ turn['role'] }}\n{% for part in turn['content'] %}"
+    "{{ '<|vision_start|><|video_pad|><|vision_end|>' if part['type'] == 'video' else part['text'] }}"
+    "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+QWEN_VL_SIZES = {3584: 64, 512: 32, 18944: 96, 152064: VOCABULARY + 10, 1280: 48, 3840: 144, 3420: 40, 5120: 192}
+QWEN_VL_DEPTHS = {"model.layers.": 4, "visual.blocks.": 4}
+
+
+def qwen2_5_vl(folder: Path, vision: Mapping[str, Any] | None = None, **told: Any) -> Path:
+    """Windows of 2 × 2 tokens in every other block; four layers of decoder. The flat config.json of the release."""
+    tower = {"depth": 4, "hidden_size": 48, "intermediate_size": 40, "num_heads": 4, "out_hidden_size": 64}
+    tower |= {"hidden_act": "silu", "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2, "in_chans": 3}
+    tower |= {"window_size": 56, "fullatt_block_indexes": [1, 3], "tokens_per_second": 2}
+    config = {
+        "architectures": ["Qwen2_5_VLForConditionalGeneration"],
+        "model_type": "qwen2_5_vl",
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1e6,
+        "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
+        "tie_word_embeddings": False,
+        "vocab_size": VOCABULARY + 10,
+        "vision_config": tower | dict(vision or {}),
+    }
+    write_checkpoint(folder, "qwen2_5_vl", config | told, QWEN_VL_SIZES, QWEN_VL_DEPTHS)
+    words = AutoTokenizer.from_pretrained(folder)
+    words.add_special_tokens({"additional_special_tokens": list(QWEN_VL_WORDS)})
+    words.chat_template = QWEN_VL_CHAT
+    words.save_pretrained(folder)
+    names = ("vision_start_token_id", "vision_end_token_id", "video_token_id", "image_token_id")
+    ids = dict(zip(names, words.convert_tokens_to_ids(list(QWEN_VL_WORDS)), strict=True))
+    (folder / "config.json").write_text(json.dumps(config | told | ids))
+    return folder

@@ -24,6 +24,7 @@ REFUSED = {
     "llava_video": {},
     "pllava": {"prumerge": "probe_attention"},
     "tarsier": {"prumerge": "probe_attention"},
+    "qwen2_5_vl": {"prumerge": "probe_attention"},
 }
 
 
