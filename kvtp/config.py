@@ -5,8 +5,8 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from kvtp.command import CONF, ROOT, CommandError, check, check_missing, composing
 from kvtp.errors import check_ratio
+from kvtp.ranks import adopt
 
 STAGES = ("benchmark", "frames", "backbone", "scout", "relevance", "budget", "pruner")
 OF_METHOD = ("relevance", "budget", "pruner", "scout")  # the groups that a method chooses
@@ -58,17 +59,23 @@ class Row:
         """What the budget, or else the pruner, is set to (0 where they have none); None where nothing is pruned."""
         return None if self.choices["pruner"] == UNPRUNED else _retention(self.config)
 
+    @property
+    def unpruned(self) -> "Row":
+        """The same backbone with every token kept, for what is not written: id and folder are not its own."""
+        choices = {**self.choices, **method_choices(UNPRUNED)}
+        return replace(self, name=UNPRUNED, choices=choices, config={**self.config, **_unpruned()})
 
-def compose_rows(cfg: DictConfig, own: str | None = None, always: Sequence[str] = ()) -> list[Row]:
+
+def compose_rows(cfg: DictConfig, own: Collection[str] = (), always: Sequence[str] = ()) -> list[Row]:
     """The runs that a command line asks for, each with the folder that a command of its own would have.
 
-    `own`: a section that the script has beside those of conf/eval.yaml; `always`: overrides of every row.
+    `own`: what the script has beside the keys of conf/eval.yaml; `always`: overrides of every row.
 
     `methods` × `retention_ratios`, or `rows`, whose keys are overrides; one run where none of them is given. What the
     command line sets holds for every row. Runs that come to the same folder are one.
     """
     hydra = HydraConfig.get()
-    given = [line.input_line for line in _parse(hydra.overrides.task) if line.key_or_group.partition(".")[0] != own]
+    given = [line.input_line for line in _parse(hydra.overrides.task) if line.key_or_group.partition(".")[0] not in own]
     given = list(_by_key([*always, *given]).values())
     entries = _entries(cfg, given)
     if entries is None:
@@ -216,7 +223,7 @@ def run_id(*, _root_: DictConfig) -> str:
     """method_backbone_benchmark_retention_hash; the hash is over all that changes predictions, and no path."""
     sections = predictive(_root_)
     if "meter" in _root_:  # of scripts/meter.py, whose folder is named likewise
-        sections["meter"] = _plain(_root_.meter)
+        sections |= {"meter": _plain(_root_.meter), "device": _root_.device}
     chosen = _choices(_root_)
     if several := _several(_root_):
         if several["rows"] is not None and chosen.get("experiment"):
@@ -346,3 +353,4 @@ def _safe(text: str) -> str:
 
 
 register()  # at import: a launcher's processes import this module with the task
+adopt()  # likewise: before a log is opened

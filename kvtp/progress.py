@@ -31,26 +31,37 @@ class Tally:
         return 100 * self.score / self.labelled if self.tried else None
 
 
-class Progress:
-    """Shows how many questions are asked. `every` [s] between lines where there is no terminal."""
+class Steps:
+    """A bar in a terminal; elsewhere a line every so many seconds."""
 
-    def __init__(self, total: int, every: float, shown: bool) -> None:
-        self.total, self.every, self.shown = total, every, shown
-        self.tally = Tally()
-        self.bar = tqdm(total=total, unit="question", disable=not (shown and sys.stderr.isatty()))
+    def __init__(self, total: int, unit: str, every: float, shown: bool = True) -> None:
+        self.total, self.unit, self.every, self.shown, self.done = total, unit, every, shown, 0
+        self.bar = tqdm(total=total, unit=unit, disable=not (shown and sys.stderr.isatty()))
         self.last = monotonic()
 
-    def add(self, prediction: Prediction) -> None:
-        self.tally.add(prediction)
+    def step(self, state: str) -> None:
+        self.done += 1
         if not self.bar.disable:
-            self.bar.set_postfix_str(self.state, refresh=False)
+            self.bar.set_postfix_str(state, refresh=False)
             self.bar.update()
         elif self.shown and monotonic() - self.last >= self.every:
             self.last = monotonic()
-            log.info("%d of %d questions, %s", self.tally.done, self.total, self.state)
+            log.info("%d of %d %ss, %s", self.done, self.total, self.unit, state)
 
     def close(self) -> None:
         self.bar.close()
+
+
+class Progress(Steps):
+    """Shows how many questions are asked. `every` [s] between lines where there is no terminal."""
+
+    def __init__(self, total: int, every: float, shown: bool) -> None:
+        super().__init__(total, "question", every, shown)
+        self.tally = Tally()
+
+    def add(self, prediction: Prediction) -> None:
+        self.tally.add(prediction)
+        self.step(self.state)
 
     @property
     def state(self) -> str:

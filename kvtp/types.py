@@ -150,6 +150,8 @@ class VisualTokens:
     history: tuple[int, ...] = ()  # tokens at layer 0, then tokens left by each earlier call of the pruner
     cues: Cues = field(default_factory=Cues)
     duration: float = 0.0  # [s] of the whole film
+    # the tower's states, for hosts whose connector reads the question: `features` have width 0 until it is asked
+    states: Float[Tensor, "pictures P C"] | None = None
 
     def __len__(self) -> int:
         return len(self.frame)

@@ -1,7 +1,9 @@
-"""What methods cost on a backbone, from shapes alone: `python scripts/meter.py --help`."""
+"""What methods cost on a backbone, from shapes alone or timed with random weights: `python scripts/meter.py --help`."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra import compose
@@ -10,8 +12,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from kvtp.command import ROOT, CommandError, check_command_line, one_line_errors
-from kvtp.config import compose_rows
-from kvtp.errors import check_whole
+from kvtp.config import Row, compose_rows
+from kvtp.errors import check_choice, check_whole
 
 log = logging.getLogger("kvtp.meter")
 
@@ -19,37 +21,31 @@ log = logging.getLogger("kvtp.meter")
 @hydra.main(version_base="1.3", config_path="../conf", config_name="meter")
 def main(cfg: DictConfig) -> None:
     with one_line_errors():
-        frames = OmegaConf.to_container(cfg.meter.frames)
+        asked: Any = OmegaConf.to_container(cfg.meter)
         try:
-            if not isinstance(frames, list) or not frames:
-                raise ValueError(f"meter.frames must be a list of whole numbers, got {cfg.meter.frames!r}")
-            for count in frames:
-                check_whole("meter.frames", count, 1)
-            if any(word.startswith(("frames", "benchmark")) for word in HydraConfig.get().overrides.task):
-                raise ValueError(
-                    "nothing is seen or asked here, frames=… and benchmark=… say nothing; give meter.frames=[…]"
-                )
-            check_whole("meter.text", cfg.meter.text, 1)
-            check_whole("meter.reply", cfg.meter.reply, 0)
-            check_whole("meter.repeats", cfg.meter.repeats, 0)
-            if cfg.meter.threads is not None:
-                check_whole("meter.threads", cfg.meter.threads, 1)
+            check(cfg.device, asked)
         except ValueError as error:
             raise CommandError(str(error)) from error
         folder = Path(HydraConfig.get().runtime.output_dir)
-        if cfg.meter.published:
+        if asked["published"]:
             tell_published(folder)
             return
-        rows = compose_rows(cfg, own="meter", always=["benchmark=shapes"])  # any: none is asked
+        # any benchmark: none is asked
+        rows = compose_rows(cfg, own=("meter", "device"), always=["benchmark=shapes"])
         import torch
 
         from kvtp.metric.meter import meter
         from kvtp.report.comparison import write
         from kvtp.report.costs import bars, shown, table
 
-        if cfg.meter.threads is not None:
-            torch.set_num_threads(cfg.meter.threads)
-        lines = meter(rows, frames, cfg.meter.text, cfg.meter.reply, cfg.meter.repeats)
+        if cfg.device == "cuda" and not torch.cuda.is_available():
+            raise CommandError(
+                "device=cuda needs a GPU that torch can use, there is none; give device=cpu, or no device"
+            )
+        if asked["threads"] is not None:
+            torch.set_num_threads(asked["threads"])
+        size = asked["size"] = tuple(asked["size"])
+        lines = meter(rows, asked["frames"], size, asked["text"], asked["reply"], asked["repeats"])
         write(table(lines), folder / "costs.csv")
         bars(lines).savefig(folder / "costs.png", dpi=130)
         log.info("%s\n%s", folder, shown(lines))
@@ -58,6 +54,46 @@ def main(cfg: DictConfig) -> None:
         }
         for checkpoint, name in used.items():
             log.info("the cost of choosing the tokens of %s is with the predictor %s", name, checkpoint)
+        if cfg.device is not None:
+            tell_times(folder, rows, cfg.device, asked, cfg.runner.log_every)
+            for checkpoint, name in used.items():
+                log.info("the times of %s are without the predictor %s, whose scores are drawn", name, checkpoint)
+
+
+def check(device: Any, asked: dict[str, Any]) -> None:
+    """ValueError for what cannot be meant."""
+    check_choice("device", device, (None, "cpu", "cuda"))
+    if device is not None and asked["published"]:
+        raise ValueError(f"meter.published=true times nothing, device={device} says nothing; give one of them")
+    for key, what in (("frames", "whole numbers"), ("size", "two whole numbers, height and width")):
+        values = asked[key]
+        if not isinstance(values, list) or not values or (key == "size" and len(values) != 2):
+            raise ValueError(f"meter.{key} must be a list of {what}, got {values!r}")
+        for value in values:
+            check_whole(f"meter.{key}", value, 1)
+    if any(word.startswith(("frames", "benchmark")) for word in HydraConfig.get().overrides.task):
+        raise ValueError("nothing is seen or asked here, frames=… and benchmark=… say nothing; give meter.frames=[…]")
+    least = {"text": 1, "reply": 0, "repeats": 0, "warm_ups": 1, "rounds": 1}
+    for key, low in least.items():
+        check_whole(f"meter.{key}", asked[key], low)
+    if asked["threads"] is not None:
+        check_whole("meter.threads", asked["threads"], 1)
+
+
+def tell_times(folder: Path, rows: Sequence[Row], device: str, asked: dict[str, Any], every: float) -> None:
+    import torch
+
+    from kvtp.metric.timing import Trial, time_rows
+    from kvtp.report.comparison import write
+    from kvtp.report.costs import TIMED, shown, stacks, table
+    from kvtp.session import gpu
+
+    trial = Trial(device, **{key: asked[key] for key in ("size", "text", "reply", "warm_ups", "rounds")})
+    lines = time_rows(rows, asked["frames"], trial, every)
+    where = gpu() if device == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    write([{**line, "device": where} for line in table(lines)], folder / "timings.csv")
+    stacks(lines).savefig(folder / "timings.png", dpi=130)
+    log.info("%s: [ms] on %s, × the unpruned model\n%s", folder / "timings.csv", where, shown(lines, TIMED))
 
 
 def tell_published(folder: Path) -> None:

@@ -101,6 +101,7 @@ class Decoder:
 
     def _feed(self, layer: int, hidden: Tensor) -> Tensor:
         block = self.model.layers[layer]
+        hidden = hidden.to(_device(block))  # a cut after its attention brought it back
         return hidden + block.mlp(block.post_attention_layernorm(hidden))
 
     def _step(self, state: Prefill, token: int, step: int) -> Float[Tensor, " V"]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import sys
 from abc import abstractmethod
 from collections.abc import Callable
@@ -21,9 +20,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from kvtp.backbone._decoder import Decoder, Pick, greedy, sampler
 from kvtp.backbone._identity import fingerprint, read_config
-from kvtp.backbone._spread import spread
+from kvtp.backbone._spread import own_gpus, spread
 from kvtp.backbone._state import NEWLINES, Prefill
-from kvtp.backbone._weights import Layout, fill, folder_of, weights_in
+from kvtp.backbone._weights import Layout, Weights, fill, folder_of, weights_in
 from kvtp.backbone.base import AbstractBackbone, LLMShape, Site, Size
 from kvtp.errors import Refused, check_choice, check_range, check_whole
 from kvtp.types import Answer, Prompt, VisualTokens
@@ -139,11 +138,23 @@ class Host(AbstractBackbone):
 
     def _read(self) -> Any:
         model = self.bare_model()
-        folder = folder_of(self.checkpoint, self.revision, "backbone.checkpoint")
-        fill(model, weights_in(folder), self.layout, self.precision, self.placed(model))
-        if (folder / "generation_config.json").is_file():
-            model.generation_config = GenerationConfig.from_pretrained(folder)
+        self.furnish(model)
         return model.eval()
+
+    def furnish(self, model: Any) -> None:
+        """Give the bare model its weights."""
+        fill(model, self.weights(), self.layout, self.precision, self.placed(model))
+        if (self.folder / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(self.folder)
+
+    def weights(self) -> Weights:
+        """The released tensors, named as `layout` expects them: of all files that the model is filled from."""
+        return weights_in(self.folder)
+
+    @cached_property
+    def folder(self) -> Path:
+        """Of the checkpoint; fetched if need be."""
+        return folder_of(self.checkpoint, self.revision, "backbone.checkpoint")
 
     def bare_model(self) -> Any:
         """Without weights: parameters on the meta device, buffers as they are built."""
@@ -158,11 +169,9 @@ class Host(AbstractBackbone):
         """Where each parameter goes."""
         if self.device_map is None:
             return lambda name: self.home
-        count, local = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-        first = int(os.environ.get("LOCAL_RANK", 0)) * (count // local)
-        free = {number: torch.cuda.mem_get_info(number)[0] for number in range(first, first + count // local)}
+        free = {number: torch.cuda.mem_get_info(number)[0] for number in own_gpus(torch.cuda.device_count())}
         where = spread(model, self.precision, free)
-        self.home = torch.device("cuda", first)
+        self.home = torch.device("cuda", min(free))
         return where
 
     @property
@@ -234,7 +243,7 @@ class Host(AbstractBackbone):
         if self.answer == "likelihood":
             if not state.prompt.choices:
                 raise Refused("backbone.answer=likelihood needs a question with options; use backbone.answer=generate")
-            replies = {choice: self.ids(choice) for choice in state.prompt.choices}
+            replies = {choice: self.spelt(choice, state.prompt) for choice in state.prompt.choices}
             likelihoods = {choice: self.decoder.likelihood(state, reply) for choice, reply in replies.items()}
             text = max(likelihoods, key=likelihoods.__getitem__)
             steps = tuple(len(reply) - 1 for reply in replies.values())
@@ -256,6 +265,10 @@ class Host(AbstractBackbone):
 
     def ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False).input_ids
+
+    def spelt(self, choice: str, prompt: Prompt) -> list[int]:
+        """A choice, as a reply to this prompt begins with it."""
+        return self.ids(choice)
 
     def words(self, ids: list[int]) -> Float[Tensor, "Q D"]:
         """The LLM's embeddings of tokens."""

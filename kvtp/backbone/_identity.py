@@ -6,41 +6,33 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig
-from transformers.utils import cached_file
+
+from kvtp.backbone._hub import WEIGHTS, brief, file_of, snapshot
 
 SAMPLE = 2**20  # bytes read at the beginning, the middle and the end of a file: shards are too large to read whole
 
 
 def read_config(checkpoint: str, revision: str | None, key: str) -> Any:
     """Of a folder or hub id, without its weights; ValueError that names `key` where there is none."""
+    path = file_of(checkpoint, revision, "config.json", key)
     try:
-        return AutoConfig.from_pretrained(checkpoint, revision=revision)
+        return AutoConfig.from_pretrained(path.parent)
     except OSError as error:
-        raise _nowhere(checkpoint, key, error) from error
+        raise ValueError(f"{key} {checkpoint!r}: {brief(error)}") from error
 
 
 def read_json(checkpoint: str, revision: str | None, key: str) -> dict[str, Any]:
     """Likewise, where the configuration is of a class that `transformers` has not."""
-    try:
-        return json.loads(Path(cached_file(checkpoint, "config.json", revision=revision)).read_text())
-    except OSError as error:
-        raise _nowhere(checkpoint, key, error) from error
-
-
-def _nowhere(checkpoint: str, key: str, error: OSError) -> ValueError:
-    return ValueError(
-        f"{key} {checkpoint!r} is neither a folder with a config.json nor a hub id that is cached or can be "
-        f"fetched; name a folder, or fetch it where there is a network ({error})"
-    )
+    return json.loads(file_of(checkpoint, revision, "config.json", key).read_text())
 
 
 def fingerprint(checkpoint: str, revision: str | None) -> str:
     """Of a folder: a digest of its configuration and of samples of its weights. Of a hub id: its commit."""
     folder = Path(checkpoint)
     if not folder.is_dir():
-        return f"{checkpoint}@{Path(cached_file(checkpoint, 'config.json', revision=revision)).parent.name}"
+        return f"{checkpoint}@{snapshot(checkpoint, revision, ['config.json'], 'checkpoint').name}"
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors")):
+    for path in (path for pattern in ("*.json", *WEIGHTS) for path in sorted(folder.glob(pattern))):
         size = path.stat().st_size
         digest.update(f"{path.name}/{size}".encode())
         with path.open("rb") as file:

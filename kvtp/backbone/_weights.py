@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from accelerate.utils import set_module_tensor_to_device
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "*.pth")  # the first of these that a folder has
-BESIDE = ("*.json", "*.jinja", "*.txt", "*.model")  # configuration and tokenizer
+from kvtp.backbone._hub import WEIGHTS, lacking
+from kvtp.backbone._hub import folder_of as folder_of  # for hosts whose weights are in several places
+
 LORA = re.compile(r"(?P<module>.*)\.(?P<part>base_layer|lora_A|lora_B)(\.default)?\.(?P<kind>weight|bias)")
 NAMED = 4  # names in a message
 
@@ -31,7 +31,8 @@ class Layout:
 
     `renames`: (pattern, replacement), each tried on every name, in order. `unwanted`: patterns of what is left out.
     `tied`: target → the target whose tensor it shares when the release holds no own. `lora`: lora_alpha of adapters
-    that the release holds beside the weights they change: W + lora_alpha / r · B A.
+    that the release holds beside the weights they change: W + lora_alpha / r · B A. W is called `….weight` (PEFT up to
+    0.5, or a base model's own file) or `….base_layer.weight`.
     """
 
     renames: tuple[tuple[str, str], ...] = ()
@@ -70,6 +71,33 @@ class Weights(Mapping[str, Tensor]):
     def shape(self, name: str) -> tuple[int, ...]:
         return self._where[name].shape(name)
 
+    def depth(self, before: str) -> int:
+        """How many layers there are whose names go on with a number after `before`."""
+        numbers = (name.removeprefix(before).partition(".")[0] for name in self if name.startswith(before))
+        return len({number for number in numbers if number.isdecimal()})
+
+
+class Joined(Weights):
+    """Those of several places, each under a prefix of its own; of two with one name the later."""
+
+    def __init__(self, parts: Mapping[str, Weights]) -> None:
+        super().__init__(file for part in parts.values() for file in part.files)
+        self._whence = {prefix + name: (part, name) for prefix, part in parts.items() for name in part}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._whence)
+
+    def __len__(self) -> int:
+        return len(self._whence)
+
+    def __getitem__(self, name: str) -> Tensor:
+        part, own = self._whence[name]
+        return part[own]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        part, own = self._whence[name]
+        return part.shape(own)
+
 
 @dataclass(frozen=True)
 class Differences:
@@ -88,25 +116,11 @@ class Differences:
         return "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in told if names) or "none"
 
 
-def folder_of(checkpoint: str, revision: str | None, key: str) -> Path:
-    """A folder as it is; of a hub id the folder of its files, fetched if need be. ValueError that names `key`."""
-    if Path(checkpoint).is_dir():
-        return Path(checkpoint)
-    try:
-        return Path(snapshot_download(checkpoint, revision=revision, allow_patterns=[*WEIGHTS, *BESIDE]))
-    except (LocalEntryNotFoundError, RepositoryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise ValueError(
-            f"{key} {checkpoint!r} is neither a folder nor a hub id that is cached or can be fetched; where there is a "
-            f"network, python scripts/download.py backbone=… fetches it, and tells which files those are ({error})"
-        ) from error
-
-
 def weights_in(folder: Path) -> Weights:
-    """Of the first kind of file that the folder has. FileNotFoundError where it has none."""
-    for pattern in WEIGHTS:
-        if files := sorted(folder.glob(pattern)):
-            return Weights(files)
-    raise FileNotFoundError(f"{folder} holds no weights: there must be one of {', '.join(WEIGHTS)}")
+    """Of the first kind of file that the folder has. FileNotFoundError where files are missing."""
+    if absent := lacking(folder):
+        raise FileNotFoundError(f"{folder} holds no weights, or not all: there must be {', '.join(absent)}")
+    return Weights(next(files for pattern in WEIGHTS if (files := sorted(folder.glob(pattern)))))
 
 
 def compare(model: nn.Module, weights: Weights, layout: Layout) -> Differences:
@@ -117,10 +131,10 @@ def compare(model: nn.Module, weights: Weights, layout: Layout) -> Differences:
     misshapen = [
         (target, _shape(parts, weights), tuple(wanted[target].shape))
         for target, parts in recipes.items()
-        if target in wanted and _shape(parts, weights) != tuple(wanted[target].shape)
+        if target in wanted and _complete(parts) and _shape(parts, weights) != tuple(wanted[target].shape)
     ]
     return Differences(
-        missing=tuple(name for name in wanted if name not in recipes and name not in shared),
+        missing=tuple(name for name in wanted if not _complete(recipes.get(name, {})) and name not in shared),
         unexpected=tuple(name for target, parts in recipes.items() if target not in wanted for name in parts.values()),
         misshapen=tuple(misshapen),
     )
@@ -135,29 +149,41 @@ def fill(
     """
     if found := compare(model, weights, layout):
         raise ValueError(f"the weights do not fit the model, {found}; scripts/download.py … check=true tells all")
-    recipes = _recipes(weights, layout, model.state_dict())
-    for target, parts in recipes.items():
-        value = _make(parts, weights, layout)
+    filled = set()
+    for target, value in stream(model, weights, layout):
         kind = dtype if value.is_floating_point() else value.dtype
-        set_module_tensor_to_device(model, target, place(target), value=value, dtype=kind)
+        own = value.to(place(target), kind, copy=True)  # a file that is mapped may be written anew
+        set_module_tensor_to_device(model, target, place(target), value=own)
+        filled.add(target)
     for target, source in layout.tied:
-        if target not in recipes:
+        if target not in filled:
             owner, _, name = target.rpartition(".")
             setattr(model.get_submodule(owner), name, model.get_parameter(source))
     for name, buffer in model.named_buffers():  # rotary frequencies and the like, which no release holds
-        if name not in recipes:
+        if name not in filled:
             set_module_tensor_to_device(model, name, place(name), value=buffer)
 
 
+def targets(model: nn.Module, weights: Weights, layout: Layout) -> list[str]:
+    """What of `model` is in the files, in their order."""
+    return list(_recipes(weights, layout, model.state_dict()))
+
+
+def stream(model: nn.Module, weights: Weights, layout: Layout) -> Iterator[tuple[str, Tensor]]:
+    """`targets` and their tensors, one read after the other."""
+    for target, parts in _recipes(weights, layout, model.state_dict()).items():
+        yield target, _make(parts, weights, layout)
+
+
 def _recipes(weights: Weights, layout: Layout, wanted: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Of each target the names that it is made of: `whole`, or `base_layer`, `lora_A`, `lora_B`."""
+    """Of each target the names that it is made of: `base`, and `lora_A`, `lora_B` where an adapter changes it."""
     recipes: dict[str, dict[str, str]] = defaultdict(dict)
     for name in weights:
-        target, part = layout(name), "whole"
+        target, part = layout(name), "base"
         if target is None:
             continue
         if layout.lora is not None and (found := LORA.fullmatch(target)):
-            target, part = f"{found['module']}.{found['kind']}", found["part"]
+            target, part = f"{found['module']}.{found['kind']}", found["part"].removesuffix("_layer")
         recipes[_nested(target, wanted)][part] = name
     return dict(recipes)
 
@@ -170,14 +196,22 @@ def _nested(target: str, wanted: Mapping[str, Any]) -> str:
     return target
 
 
+def _complete(parts: Mapping[str, str]) -> bool:
+    """Adapters come in pairs, beside what they change."""
+    return parts.keys() in ({"base"}, {"base", "lora_A", "lora_B"})
+
+
 def _shape(parts: Mapping[str, str], weights: Weights) -> tuple[int, ...]:
-    return weights.shape(parts.get("whole") or parts.get("base_layer") or next(iter(parts.values())))
+    """Of the base; or what its adapter would change, where that is something else."""
+    shape = weights.shape(parts["base"])
+    if "lora_A" not in parts:
+        return shape
+    changed = weights.shape(parts["lora_B"])[0], weights.shape(parts["lora_A"])[1]
+    return shape if shape == changed else changed
 
 
 def _make(parts: Mapping[str, str], weights: Weights, layout: Layout) -> Tensor:
-    if "whole" in parts:
-        return weights[parts["whole"]]
-    base = weights[parts["base_layer"]]
+    base = weights[parts["base"]]
     if "lora_A" not in parts:
         return base
     down, up = weights[parts["lora_A"]].float(), weights[parts["lora_B"]].float()
@@ -193,6 +227,13 @@ class _File:
 
 
 def _open(path: Path) -> _File:
+    try:
+        return _mapped(path)
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:  # half a file, a pointer to one
+        raise ValueError(f"{path} cannot be read ({error}); fetch it again") from error
+
+
+def _mapped(path: Path) -> _File:
     if path.suffix == ".safetensors":
         file = safe_open(path, framework="pt")
         return _File(frozenset(file.keys()), file.get_tensor, lambda name: tuple(file.get_slice(name).get_shape()))

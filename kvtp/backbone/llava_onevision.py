@@ -111,15 +111,19 @@ class LlavaOnevision(Host):
     def tower(self) -> Tower:
         own = self.model.model.vision_tower
         if self.head is not None:
-            head = Head.from_pretrained(self.head, revision=self.head_revision, dtype=self.precision)
-            if head.config.hidden_size != self.config.vision_config.hidden_size:
-                raise ValueError(
-                    f"backbone.head must be as wide as the tower ({self.config.vision_config.hidden_size}), "
-                    f"{self.head!r} is {head.config.hidden_size} wide"
-                )
-            del bare(head).encoder.layers[:]  # only post-norm and pooling head are wanted
-            return Tower(own, self.tower_layers, head.to(self.home).eval())
+            return Tower(own, self.tower_layers, self.pooling_head().to(self.home).eval())
         return Tower(own, self.tower_layers, own if self.supplies >= HEAD else None)
+
+    def pooling_head(self) -> nn.Module:
+        """Of the stock SigLIP: post-norm and pooling head, no layers."""
+        head = Head.from_pretrained(self.head, revision=self.head_revision, dtype=self.precision)
+        if head.config.hidden_size != self.config.vision_config.hidden_size:
+            raise ValueError(
+                f"backbone.head must be as wide as the tower ({self.config.vision_config.hidden_size}), "
+                f"{self.head!r} is {head.config.hidden_size} wide"
+            )
+        del bare(head).encoder.layers[:]
+        return head
 
     def sees_as(self, tower: nn.Module) -> bool:
         return self.tower.is_same_as(tower)

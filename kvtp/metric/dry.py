@@ -98,33 +98,35 @@ class DryBackbone(AbstractBackbone):
 
 
 class Chance(AbstractRelevance):
-    """Scores drawn at random, at the price of those of `real`."""
+    """Scores drawn at random, each time the same, at the price of those of `real`."""
 
     def __init__(self, real: AbstractRelevance) -> None:
         self.real, self.cues = real, real.cues  # type: ignore[misc]
-        self.random = torch.Generator().manual_seed(0)
 
     def __call__(self, frames: Frames, tokens: VisualTokens, question: Question) -> Float[Tensor, " T"]:
-        return torch.randn(tokens.frames, generator=self.random)
+        return _drawn(tokens.frames).to(tokens.features.device)
 
     def flops(self, frames: Frames, question: Question) -> float:
         return self.real.flops(frames, question)
 
 
 class Deaf(AbstractScout):
-    """Scores drawn at random, at the price of those of `real`, and under the same names."""
+    """Scores drawn at random, each time the same, at the price of those of `real`, and under the same names."""
 
     def __init__(self, real: AbstractScout) -> None:
         self.real = real
         self.cues, self.supplies = real.cues, real.supplies  # type: ignore[misc]
-        self.random = torch.Generator().manual_seed(0)
 
     def __call__(self, frames: Frames, question: Question, tokens: VisualTokens) -> VisualTokens:
-        found = {name: torch.rand(len(tokens), generator=self.random) for name in self.supplies}
+        found = {name: _drawn(len(tokens)).to(tokens.features.device).sigmoid() for name in self.supplies}
         return replace(tokens, cues=replace(tokens.cues, **found))
 
     def flops(self, frames: Frames, question: Question) -> float:
         return self.real.flops(frames, question)
+
+
+def _drawn(count: int) -> Float[Tensor, " N"]:
+    return torch.randn(count, generator=torch.Generator().manual_seed(0))
 
 
 class _Empty(nn.Module):

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from kvtp.backbone.base import Size
 from kvtp.benchmark.base import AbstractBenchmark
 from kvtp.cell import make
 from kvtp.command import CommandError
@@ -21,11 +22,11 @@ from kvtp.metric.dry import Chance, Deaf, DryBackbone
 from kvtp.pipeline import Pipeline
 from kvtp.types import Answer, Frames, Prediction, Prompt, Question, Verdict, VideoRef, VisualTokens
 
-QUESTION = Question("meter", "none", "")
+QUESTION = Question("meter", "none", "What happens after the cup is put down?")
 
 
 class Nothing(AbstractBenchmark):
-    """Asks nothing."""
+    """Asks nothing but what it is given."""
 
     def __len__(self) -> int:
         return 0
@@ -34,7 +35,7 @@ class Nothing(AbstractBenchmark):
         raise IndexError(index)
 
     def prompt(self, question: Question, frames: Frames) -> Prompt:
-        return Prompt("", "", (0, 0), "none")
+        return Prompt(question.text, question.text, (0, len(question.text)), "none")
 
     def parse(self, reply: str, question: Question) -> Verdict:
         return Verdict("unlabelled", None)
@@ -63,7 +64,9 @@ class Line:
     refused: str = ""
 
 
-def meter(rows: Sequence[Row], frames: Sequence[int], text: int, reply: int, repeats: int = 0) -> list[Line]:
+def meter(
+    rows: Sequence[Row], frames: Sequence[int], size: Size, text: int, reply: int, repeats: int = 0
+) -> list[Line]:
     """What no backbone can run first, then by frames, by backbone, by row. No weights are read. CommandError for a
     backbone or predictor whose configuration is not there. `repeats`: how often choosing the tokens is timed."""
     known: dict[str, tuple[DryBackbone, Account]] = {}
@@ -75,16 +78,16 @@ def meter(rows: Sequence[Row], frames: Sequence[int], text: int, reply: int, rep
         except ValueError as error:  # a cue that this backbone cannot give
             told += [Line(row.name, row.retention_ratio, count, None, str(error)) for count in frames]
     for count in frames:
-        pixels = torch.zeros(count, 1, 1, 3, dtype=torch.uint8)
+        pixels = torch.zeros(1, dtype=torch.uint8).expand(count, *size, 3)  # only their size is looked at
         seen = Frames(pixels, torch.arange(count).double(), torch.arange(count), float(count), "none")
         for dry, _ in known.values():
-            mine = [pipeline for _, pipeline, _ in lines if pipeline.backbone is dry]
-            tokens = dry.encode(seen, frozenset[str]().union(*(pipeline.cues for pipeline in mine)))
-            told += [
-                _measure(row, pipeline, account, seen, tokens, repeats)
-                for row, pipeline, account in lines
-                if pipeline in mine
-            ]
+            mine = [line for line in lines if line[1].backbone is dry]
+            try:
+                tokens = dry.encode(seen, frozenset[str]().union(*(pipeline.cues for _, pipeline, _ in mine)))
+            except Refused as error:  # more pictures than it takes
+                told += [Line(row.name, row.retention_ratio, count, None, str(error)) for row, *_ in mine]
+                continue
+            told += [_measure(row, pipeline, account, seen, tokens, repeats) for row, pipeline, account in mine]
     return told
 
 
@@ -100,13 +103,17 @@ def _stages(
         except ValueError as error:
             raise CommandError(str(error)) from error
     dry, account = known[key]
+    return {**choosing(row), "backbone": dry}, account
+
+
+def choosing(row: Row) -> dict[str, Any]:
+    """The stages that choose the tokens; scores are drawn at random, and cost what those of the networks would."""
     stages = {stage: make(stage, row.config[stage]) for stage in ("scout", "relevance", "budget", "pruner")}
     try:
         _ = stages["relevance"].identity  # its configuration is there
     except ValueError as error:
         raise CommandError(f"{row.name}: {error}") from error
-    stages |= {"relevance": Chance(stages["relevance"]), "scout": Deaf(stages["scout"]), "backbone": dry}
-    return stages, account
+    return stages | {"relevance": Chance(stages["relevance"]), "scout": Deaf(stages["scout"])}
 
 
 def _measure(

@@ -1,6 +1,6 @@
 """Costs side by side: a table for the terminal, lines for a CSV file, a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any
 
@@ -28,6 +28,34 @@ COLUMNS = {
     "flops/thop_ratio": ("THOP ratio", "{:.3f}"),
     "memory/kv_cache_mib": ("KV cache [MiB]", "{:.4g}"),
 }
+TIMES = {  # likewise
+    "latency/vision_ms": "vision",
+    "latency/embed_ms": "embedding",
+    "overhead/pruning_ms": "selection",
+    "latency/prefill_ms": "prefill",
+    "latency/decode_ms": "decode",
+}
+TIMED = {
+    "rows/kept": ("rows", "{:.0f}"),
+    "latency/vision_ms": ("vision", "{:.4g}"),
+    "latency/relevance_ms": ("relevance", "{:.3g}"),
+    "latency/prune_ms": ("prune", "{:.3g}"),
+    "latency/embed_ms": ("embed", "{:.3g}"),
+    "latency/prefill_ms": ("prefill", "{:.4g}"),
+    "latency/decode_ms": ("decode", "{:.4g}"),
+    "latency/first_token_ms": ("first token", "{:.4g}"),
+    "latency/end_to_end_ms": ("end to end", "{:.4g}"),
+    "limit/end_to_end_ms": ("limit", "{:.4g}"),
+    "speedup/prefill": ("× prefill", "{:.2f}"),
+    "speedup/first_token": ("× first token", "{:.2f}"),
+    "speedup/end_to_end": ("× end to end", "{:.2f}"),
+    "limit/speedup": ("× limit", "{:.2f}"),
+    "overhead/pruning_ms": ("overhead", "{:.3g}"),
+    "overhead/pruning_of_prefill": ("of full prefill", "{:.1%}"),
+    "decode/tokens_per_s": ("tokens/s", "{:.1f}"),
+    "memory/peak_mib": ("peak [MiB]", "{:.0f}"),
+}
+LIMIT = "limit/end_to_end_ms"
 
 
 def table(lines: Sequence[Line]) -> list[dict[str, Any]]:
@@ -44,15 +72,15 @@ def table(lines: Sequence[Line]) -> list[dict[str, Any]]:
     ]
 
 
-def shown(lines: Sequence[Line]) -> str:
-    known = {key: column for key, column in COLUMNS.items() if any(key in (line.costs or {}) for line in lines)}
+def shown(lines: Sequence[Line], columns: Mapping[str, tuple[str, str]] = COLUMNS) -> str:
+    known = {key: column for key, column in columns.items() if any(key in (line.costs or {}) for line in lines)}
     page = Table("frames", "run", "kept", *(title for title, _ in known.values()), box=None)
     for line in lines:
         told = line.costs or {}
         numbers = [form.format(told[key]) if key in told else "–" for key, (_, form) in known.items()]
         page.add_row(str(line.frames), line.name, _kept(line), *numbers)
     text = StringIO()
-    Console(width=200, file=text).print(page)
+    Console(width=220, file=text).print(page)
     refused = [f"{line.name} {_kept(line)}, {line.frames} frames: {line.refused}" for line in lines if line.refused]
     return "\n".join([text.getvalue(), *refused])
 
@@ -71,8 +99,14 @@ def shown_published(cells: Sequence[Published]) -> str:
     return text.getvalue()
 
 
-def bars(lines: Sequence[Line]) -> Figure:
-    """One bar per line, made of the parts of its cost; one panel per number of frames. Refused ones are left out."""
+def bars(
+    lines: Sequence[Line],
+    parts: Mapping[str, str] = PARTS,
+    unit: str = "TFLOPs per question",
+    mark: tuple[str, str] | None = None,
+) -> Figure:
+    """One bar per line, made of the `parts` of its cost; one panel per number of frames. Refused ones are left out.
+    `mark`: a cost that is drawn across the bar, and what it is."""
     counts = sorted({line.frames for line in lines})
     drawn = [[line for line in lines if line.frames == count and line.costs is not None] for count in counts]
     tall = 1.2 + 0.32 * max(len(mine) for mine in drawn)
@@ -80,16 +114,26 @@ def bars(lines: Sequence[Line]) -> Figure:
     panels = figure.subplots(1, len(counts), squeeze=False)[0]
     for panel, count, mine in zip(panels, counts, drawn, strict=True):
         names = [f"{line.name} {_kept(line)}" for line in mine]
+        told = [line.costs or {} for line in mine]
         left = [0.0] * len(mine)
-        for key, title in PARTS.items():
-            widths = [(line.costs or {})[key] for line in mine]
+        for key, title in parts.items():
+            widths = [costs[key] for costs in told]
             panel.barh(range(len(mine)), widths, left=left, label=title)
             left = [start + width for start, width in zip(left, widths, strict=True)]
+        if mark is not None:
+            key, title = mark
+            at = {place: costs[key] for place, costs in enumerate(told) if key in costs}
+            panel.plot(list(at.values()), list(at), "|k", markersize=14, markeredgewidth=1.5, label=title)
         panel.set_yticks(range(len(mine)), names)
         panel.invert_yaxis()
-        panel.set(title=f"{count} frames", xlabel="TFLOPs per question")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(PARTS), frameon=False)
+        panel.set(title=f"{count} frames", xlabel=unit)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure
+
+
+def stacks(lines: Sequence[Line]) -> Figure:
+    """The same of times (`kvtp.metric.speed`)."""
+    return bars(lines, TIMES, "ms per question", (LIMIT, "limit: prefill in proportion to the rows kept"))
 
 
 def _kept(line: Line) -> str:

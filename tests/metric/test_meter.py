@@ -1,9 +1,11 @@
 """Sizes told without weights against those of answers that were given."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
+from backbone import hosts
 from omegaconf import OmegaConf
 from toys import CONF, component
 
@@ -18,6 +20,7 @@ from kvtp.pipeline import Pipeline
 from kvtp.report.costs import bars, shown, table
 from kvtp.types import Frames, Prompt, Question
 
+SIZE = (32, 32)
 QUESTION = Question("q", "toy.mp4", "What?")
 PROMPT = Prompt("What colour is it?", "What colour is it?", (0, 18), "none")
 
@@ -74,8 +77,12 @@ def row(known, folder: Path, checkpoint: str, pruner: str, relevance: dict) -> R
     told |= {"max_new_tokens": 4, "temperature": 0, "top_p": 1.0, "dtype": "float32", "device": "cpu"}
     told |= {"checkpoint": checkpoint, "revision": None, "head": None, "head_revision": None}
     told |= {"frames": 8, "device_map": None}
+    return row_of({"_target_": "kvtp.backbone.llava_onevision.LlavaOnevision", **told}, folder, pruner, relevance)
+
+
+def row_of(backbone: dict, folder: Path, pruner: str, relevance: dict) -> Row:
     config = {
-        "backbone": {"_target_": "kvtp.backbone.llava_onevision.LlavaOnevision", **told},
+        "backbone": backbone,
         "scout": section("scout", "none"),
         "relevance": relevance,
         "budget": section("budget", "softmax"),
@@ -86,14 +93,14 @@ def row(known, folder: Path, checkpoint: str, pruner: str, relevance: dict) -> R
 
 def test_a_cue_that_cannot_be_given_is_refused_and_a_checkpoint_that_is_not_there_is_an_error(tiny, tmp_path) -> None:
     known, uniform, nowhere = tiny(), section("relevance", "uniform"), str(tmp_path / "nowhere")
-    (line,) = meter([row(known, tmp_path, known.checkpoint, "prumerge", uniform)], [4], 20, 2)
+    (line,) = meter([row(known, tmp_path, known.checkpoint, "prumerge", uniform)], [4], SIZE, 20, 2)
     assert line.costs is None
     assert "needs the cues probe_attention" in line.refused
     with pytest.raises(CommandError, match=r"backbone\.checkpoint .* neither a folder"):
-        meter([row(known, tmp_path, nowhere, "prumerge", uniform)], [4], 20, 2)
+        meter([row(known, tmp_path, nowhere, "prumerge", uniform)], [4], SIZE, 20, 2)
     predictor = section("relevance", "siglip", checkpoint=nowhere)
     with pytest.raises(CommandError, match=r"random: relevance\.checkpoint .* neither a folder"):
-        meter([row(known, tmp_path, known.checkpoint, "random", predictor)], [4], 20, 2)
+        meter([row(known, tmp_path, known.checkpoint, "random", predictor)], [4], SIZE, 20, 2)
 
 
 def test_a_predictor_that_shares_the_tower_costs_its_pooling_head(tiny, random_checkpoints, tmp_path) -> None:
@@ -116,8 +123,22 @@ def test_a_predictor_that_shares_the_tower_costs_its_pooling_head(tiny, random_c
     head = vision(seeing, 4, pooled=True) - vision(seeing, 4)
     assert spent(own) - spent(shared) == pytest.approx(own.checkpoint.look_flops(4) - head)
     sharing = section("relevance", "siglip", checkpoint=siglip, tower="backbone")
-    (line,) = meter([row(real, tmp_path, real.checkpoint, "random", sharing)], [4], 20, 2)
+    (line,) = meter([row(real, tmp_path, real.checkpoint, "random", sharing)], [4], SIZE, 20, 2)
     assert "needs the cues frame_feature" in line.refused
+
+
+def test_pictures_have_a_size(tmp_path) -> None:
+    """Qwen2.5-VL makes a token of 28 × 28 pixels of two pictures."""
+    host = hosts.host("qwen2_5_vl_7b", checkpoint=str(hosts.qwen2_5_vl(tmp_path)), min_pixels=28**2)
+    target = {"_target_": "kvtp.backbone.qwen2_5_vl.Qwen2_5VL"}
+    settings = {field.name: getattr(host, field.name) for field in fields(host)}
+    one = row_of(target | settings, tmp_path, "none", section("relevance", "uniform"))
+    tokens = [
+        line.costs["tokens/mean_over_layers"]
+        for size in ((56, 84), (112, 84))
+        for line in meter([one], [4], size, 20, 2)
+    ]
+    assert tokens == [2 * 2 * 3, 2 * 4 * 3]
 
 
 def test_choosing_is_told_in_products(tiny, tmp_path, monkeypatch) -> None:
@@ -129,12 +150,12 @@ def test_choosing_is_told_in_products(tiny, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(Stopwatch, "take", lambda clock: {"prune": next(chosen)})
     answered, answer = [], Pipeline.answer
     monkeypatch.setattr(Pipeline, "answer", lambda *given: answered.append(len(given)) or answer(*given))
-    (line,) = meter([row(known, tmp_path, known.checkpoint, "random", uniform)], [4], 20, 2, repeats=3)
+    (line,) = meter([row(known, tmp_path, known.checkpoint, "random", uniform)], [4], SIZE, 20, 2, repeats=3)
     assert line.costs["selection/products"] == 2
     assert len(answered) == 1 + 3, "what is counted is not timed"
     assert "selection" in shown([line])
     monkeypatch.undo()
-    (line,) = meter([row(known, tmp_path, known.checkpoint, "random", uniform)], [4], 20, 2)
+    (line,) = meter([row(known, tmp_path, known.checkpoint, "random", uniform)], [4], SIZE, 20, 2)
     assert "selection/products" not in line.costs
     assert "selection" not in shown([line])
 
