@@ -11,7 +11,7 @@ from huggingface_hub import HfApi
 from rich.console import Console
 from rich.table import Table
 
-from kvtp.backbone._hub import PATIENCE, UNREACHABLE, brief, folder_of, parts, wanted
+from kvtp.backbone._hub import PATIENCE, UNREACHABLE, beside, brief, commit_of, folder_of, parts, wanted
 from kvtp.cell import make
 from kvtp.command import CommandError
 from kvtp.config import STAGES, Row
@@ -21,11 +21,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """A folder or hub id, and the key of the configuration that it stands under."""
+    """A folder or hub id, and the key of the configuration that it stands under. `whole`: with its weights."""
 
     key: str
     name: str
     revision: str | None
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,15 @@ def sections(rows: Sequence[Row], stage: str) -> list[Mapping[str, Any]]:
 
 
 def sources(rows: Sequence[Row]) -> list[Source]:
-    """Each once: all that the backbones name, and the checkpoint of every other stage that has one."""
+    """Each once: all that the backbones name (weights where they say that they read them, else configuration and
+    tokenizer), and the checkpoint of every other stage that has one."""
     found: dict[Any, Source] = {}
     for config in sections(rows, "backbone"):
-        for place, source in enumerate(make("backbone", config).sources):
-            if source[0] is not None:
-                found.setdefault(source, Source("backbone" if place else "backbone.checkpoint", *source))
+        heavy = make("backbone", config).sources
+        for key in config:
+            named = config[key], config.get("revision" if key == "checkpoint" else f"{key}_revision")
+            if (key == "checkpoint" or f"{key}_revision" in config) and named[0] is not None:
+                found.setdefault(named, Source(f"backbone.{key}", *named, named in heavy))
     for stage in STAGES:
         for config in sections(rows, stage) if stage != "backbone" else ():
             if (name := config.get("checkpoint")) is not None:
@@ -64,28 +68,29 @@ def sources(rows: Sequence[Row]) -> list[Source]:
 
 def fetch(source: Source) -> Fetched:
     """Files that are there are kept. CommandError for what cannot be had."""
+    place = folder_of if source.whole else beside
     try:
-        folder = folder_of(source.name, source.revision, source.key)
+        folder = place(source.name, source.revision, source.key)
     except ValueError as error:
         raise CommandError(str(error)) from error
     sizes = {name: (folder / name).stat().st_size for name in wanted(path.name for path in folder.iterdir())}
     if folder == Path(source.name):
         return Fetched(source, folder, None, sizes, "its own folder")
-    repository, within = parts(source.name)
-    root = folder.parents[within.count("/") - 1] if within else folder  # called as the commit
-    return Fetched(source, folder, root.name, sizes, *_verified(repository, root, sizes))
+    return Fetched(source, folder, commit_of(folder), sizes, *_verified(source.name, folder, sizes))
 
 
 def _verified(name: str, folder: Path, sizes: Mapping[str, int]) -> tuple[str, tuple[Path, ...]]:
+    (repository, inside), commit = parts(name), commit_of(folder)
     try:
-        HfApi().model_info(name, revision=folder.name, timeout=PATIENCE)  # where there is none, this says so at once
+        HfApi().model_info(repository, revision=commit, timeout=PATIENCE)  # where there is none, this says so at once
         log.info("%s: %d files are compared with the hub's checksums", name, len(sizes))
-        found = HfApi().verify_repo_checksums(name, revision=folder.name)
+        found = HfApi().verify_repo_checksums(repository, revision=commit)
     except UNREACHABLE as error:
         log.warning("%s: the hub gives no checksums (%s)", name, brief(error))
         return "not given", ()
-    bad = tuple(folder / wrong["path"] for wrong in found.mismatches)
-    return (f"{len(bad)} bad" if bad else f"{found.checked_count} ok"), bad
+    wrong = [known["path"].removeprefix(inside) for known in found.mismatches if known["path"].startswith(inside)]
+    bad = tuple(folder / path for path in wrong if path in sizes)
+    return (f"{len(bad)} bad" if bad else f"{len(sizes)} ok"), bad
 
 
 def told(fetched: Iterable[Fetched]) -> str:

@@ -95,7 +95,10 @@ class Runner:
             stack.callback(progress.close)
             for group, videos in shares:
                 if videos:
-                    group[0].pipeline.backbone.load()  # here, that no question's time holds it
+                    try:
+                        group[0].pipeline.backbone.load()  # here, that no question's time holds it
+                    except (ValueError, OSError) as error:  # files that are missing, or do not fit
+                        raise CommandError(str(error)) from error
                     for run in group:
                         run.pipeline.relevance.load(run.pipeline.backbone)
                     account = Account(group[0].pipeline.backbone)

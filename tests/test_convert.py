@@ -14,7 +14,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from shell import Shell
 from torch import Tensor, nn
-from transformers import LlavaForConditionalGeneration, LlavaOnevisionForConditionalGeneration
+from transformers import (
+    LlavaForConditionalGeneration,
+    LlavaOnevisionForConditionalGeneration,
+    Qwen2_5_VLForConditionalGeneration,
+)
 
 from kvtp.backbone._weights import Weights
 from kvtp.backbone.llava_onevision import LlavaOnevision
@@ -122,6 +126,25 @@ def test_adapters_are_added(tmp_path: Path) -> None:
     again = hosts.host("pllava_7b", checkpoint=str(tmp_path / "target"))
     weight = "model.language_model.layers.1.self_attn.q_proj.weight"
     assert torch.equal(again.model.state_dict()[weight], found)
+
+
+@pytest.mark.parametrize(
+    ("option", "release", "family"),
+    [
+        ("tarsier_7b", hosts.tarsier, LlavaForConditionalGeneration),
+        ("qwen2_5_vl_7b", hosts.qwen2_5_vl, Qwen2_5_VLForConditionalGeneration),
+    ],
+)
+def test_other_families(tmp_path: Path, option: str, release: Any, family: Any) -> None:
+    host = hosts.host(option, checkpoint=str(release(tmp_path / "released")))
+    convert(host, tmp_path / "target", 1)
+    model, told = family.from_pretrained(tmp_path / "target", output_loading_info=True)
+    assert not any(told.values()), told
+    held = model.state_dict()
+    assert all(torch.equal(held[name], value) for name, value in host.model.state_dict().items())
+    again = hosts.host(option, checkpoint=str(tmp_path / "target"))
+    assert again.tokenizer.get_vocab() == host.tokenizer.get_vocab()
+    assert torch.equal(again.language[1].weight, host.language[1].weight)
 
 
 class Counting(Weights):

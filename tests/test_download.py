@@ -3,15 +3,17 @@
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from clips import make_clip
 from hub import COMMIT, Hub
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
-from shell import Shell
+from shell import Shell, ask
 from toys import unchecked
 
 from kvtp.backbone._hub import file_of, folder_of, lacking, wanted
@@ -124,9 +126,9 @@ def nowhere(point: Callable[[Hub], None]) -> Hub:
 
 def test_without_a_network_it_tells_what_is_needed(nowhere: Hub, capfd: pytest.CaptureFixture[str]) -> None:
     """At once and in one message: the library's own retries take half a minute and a page."""
-    for ask in (folder_of, read_config, lambda *given: file_of(*given[:2], "config.json", given[2])):
+    for look in (folder_of, read_config, lambda *given: file_of(*given[:2], "config.json", given[2])):
         with pytest.raises(ValueError, match=r"neither a folder with a config\.json nor a hub id") as caught:
-            ask("toys/tiny", "v1", "backbone.checkpoint")
+            look("toys/tiny", "v1", "backbone.checkpoint")
         said = str(caught.value)
         assert "Connection refused" in said
         assert f"{nowhere.endpoint}/toys/tiny: *.json, *.jinja, *.txt, *.model, *.safetensors or pytorch_model" in said
@@ -150,9 +152,9 @@ def test_shards_that_are_missing_are_named(hub: Hub) -> None:
 
 
 def test_what_no_hub_has() -> None:
-    for ask in (folder_of, read_config):
+    for look in (folder_of, read_config):
         with pytest.raises(ValueError, match=r"here '/no/where/at/all' is neither a folder nor a hub id"):
-            ask("/no/where/at/all", None, "here")
+            look("/no/where/at/all", None, "here")
 
 
 def test_one_kind_of_weights() -> None:
@@ -163,9 +165,17 @@ def test_one_kind_of_weights() -> None:
     assert wanted(["stage3.pth", "figure.png"]) == ["stage3.pth"]
 
 
-def test_everything_that_rows_name_is_fetched_once(random_checkpoints: Path, project_root: Path) -> None:
+def test_what_is_beside_comes_without_weights(hub: Hub) -> None:
+    found = fetch(replace(TINY, key="backbone.llm", whole=False))
+    assert found.checksums == "5 ok"
+    assert "model.safetensors" not in found.sizes
+    assert {name for name, _ in hub.asked} == set(found.sizes)
+
+
+def test_everything_that_rows_name_is_fetched_once() -> None:
     """Backbone, what it names beside, and other stages' checkpoints."""
-    backbone = {"_target_": "test_download.Named", "checkpoint": "a/b"}
+    backbone = {"_target_": "test_download.Named", "checkpoint": "a/b", "revision": None, "head": "a/head"}
+    backbone |= {"head_revision": "v1", "llm": "a/llm", "llm_revision": None, "adapter": None, "adapter_revision": None}
     none: dict[str, Any] = {stage: {} for stage in ("benchmark", "frames", "scout", "budget", "pruner")}
     encoder = {"checkpoint": "a/siglip", "revision": "v2"}
 
@@ -177,19 +187,20 @@ def test_everything_that_rows_name_is_fetched_once(random_checkpoints: Path, pro
         row(backbone=backbone, relevance=encoder),
         row(backbone=backbone | {"checkpoint": "a/c"}, relevance=encoder),
     ]
-    assert [(one.key, one.name, one.revision) for one in sources(rows)] == [
-        ("backbone.checkpoint", "a/b", None),
-        ("backbone", "a/head", None),
-        ("backbone.checkpoint", "a/c", None),
-        ("relevance.checkpoint", "a/siglip", "v2"),
+    assert sources(rows) == [
+        Source("backbone.checkpoint", "a/b", None),
+        Source("backbone.head", "a/head", "v1"),
+        Source("backbone.llm", "a/llm", None, whole=False),
+        Source("backbone.checkpoint", "a/c", None),
+        Source("relevance.checkpoint", "a/siglip", "v2"),
     ]
 
 
 class Named:
     """Says where its weights come from, as a host does."""
 
-    def __init__(self, checkpoint: str) -> None:
-        self.sources = [(checkpoint, None), ("a/head", None), (None, None)]
+    def __init__(self, checkpoint: str, head: str, head_revision: str, **others: Any) -> None:
+        self.sources = [(checkpoint, None), (head, head_revision), (None, None)]
 
 
 # -- as a person types it ----------------------------------------------------------------------------------------------
@@ -277,3 +288,18 @@ def test_files_that_cannot_be_read(tiny: Any, random_checkpoints: Path, tmp_path
         pytest.raises(FileNotFoundError, match=r"holds no weights, or not all: there must be \*\.safetens"),
     ):
         _ = tiny(checkpoint=str(tmp_path / "pointer")).model
+
+
+def test_a_run_tells_in_one_line(project_root: Path, random_checkpoints: Path, tmp_path: Path) -> None:
+    """Of weights that are not there, which only loading finds."""
+    for folder in ("outputs", "asked/videos"):
+        (tmp_path / folder).mkdir(parents=True)
+    make_clip(tmp_path / "asked" / "videos" / "film.mp4", seconds=1)
+    shutil.copytree(random_checkpoints / "tiny", tmp_path / "empty")
+    (tmp_path / "empty" / "model.safetensors").unlink()
+    shell = Shell(project_root, tmp_path / "outputs")
+    asked = f"benchmark.root={ask(tmp_path / 'asked', ['film.mp4'], 1)}"
+    status, said = shell.run(asked, "frames.count=2", f"backbone.checkpoint={tmp_path / 'empty'}", "backbone.head=null")
+    assert status == 1
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith(f"{tmp_path / 'empty'} holds no weights, or not all")

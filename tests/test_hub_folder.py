@@ -4,7 +4,7 @@ import pytest
 from hub import COMMIT, Hub
 from huggingface_hub import constants
 
-from kvtp.backbone._hub import file_of, folder_of, parts
+from kvtp.backbone._hub import file_of, folder_of
 from kvtp.backbone._identity import fingerprint
 from kvtp.download import Source, fetch
 
@@ -47,17 +47,3 @@ def test_it_is_checked_and_known_by_commit(hub):
     assert folder_of("toys/several/first", None, "here") == found.folder
     with pytest.raises(ValueError, match=r"hf download toys/several --include 'second/\*' --local-dir FOLDER"):
         folder_of("toys/several/second", None, "here")
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("owner/name", ("owner/name", "")),
-        ("owner/name/", ("owner/name/", "")),
-        ("owner/name/a/b", ("owner/name", "a/b/")),
-        ("bert-base-uncased", ("bert-base-uncased", "")),
-        ("/absolute/path/to", ("/absolute/path/to", "")),
-    ],
-)
-def test_parts(name, told):
-    assert parts(name) == told

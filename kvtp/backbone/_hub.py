@@ -32,7 +32,7 @@ def folder_of(checkpoint: str, revision: str | None, key: str) -> Path:
     """A folder as it is; of a hub id the folder of its files, fetched if need be. ValueError that names `key`."""
     if Path(checkpoint).is_dir():
         return Path(checkpoint)
-    repository, inside = split(checkpoint)
+    repository, inside = parts(checkpoint)
     try:
         about = HfApi().model_info(repository, revision=revision, timeout=PATIENCE)
     except HFValidationError as error:
@@ -42,7 +42,7 @@ def folder_of(checkpoint: str, revision: str | None, key: str) -> Path:
     names = [file.rfilename for file in about.siblings or ()]
     there = wanted(name.removeprefix(inside) for name in names if name.startswith(inside))
     try:
-        return snapshot(checkpoint, revision, there, key, quiet=False) / inside
+        return _snapshot(checkpoint, revision, there, key, None) / inside
     except UNREACHABLE as error:
         raise ValueError(
             f"{key} {checkpoint!r} broke off ({brief(error)}); files that are whole stay, the same command fetches the "
@@ -63,33 +63,23 @@ def beside(checkpoint: str, revision: str | None, key: str, names: Iterable[str]
     if Path(checkpoint).is_dir():
         return Path(checkpoint)
     try:
-        return snapshot(checkpoint, revision, names, key) / split(checkpoint)[1]
+        return _snapshot(checkpoint, revision, names, key, Quiet) / parts(checkpoint)[1]
     except UNREACHABLE as error:
         raise _missing(checkpoint, revision, key, EVERYTHING, error) from error
 
 
-def snapshot(checkpoint: str, revision: str | None, names: Iterable[str], key: str, quiet: bool = True) -> Path:
-    """The cache's folder of a repository, called as the commit, with the files of `names`.
-
-    The hub is asked once: `transformers` asks for half a minute where there is none, and tells of every time.
-    """
-    repository, inside = split(checkpoint)
-    try:
-        found = snapshot_download(
-            repository,
-            revision=revision,
-            allow_patterns=[inside + name for name in names],
-            tqdm_class=Quiet if quiet else None,
-        )
-    except HFValidationError as error:
-        raise _no_id(checkpoint, key) from error
-    return Path(found)
+def parts(checkpoint: str) -> tuple[str, str]:
+    """The repository, and what the names of the files in its folder begin with."""
+    owner, *words = checkpoint.split("/")
+    if not owner or len(words) < 2 or not all(words):
+        return checkpoint, ""
+    return f"{owner}/{words[0]}", "/".join([*words[1:], ""])
 
 
-def split(checkpoint: str) -> tuple[str, str]:
-    """The repository, and what its names begin with."""
-    words = checkpoint.split("/")
-    return "/".join(words[:2]), "".join(f"{word}/" for word in words[2:])
+def commit_of(folder: Path) -> str:
+    """Of a folder in the hub's cache, or one inside it."""
+    above = folder.parts[::-1]
+    return above[above.index("snapshots") - 1]
 
 
 def wanted(names: Iterable[str]) -> list[str]:
@@ -113,11 +103,22 @@ def brief(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+def _snapshot(checkpoint: str, revision: str | None, names: Iterable[str], key: str, bar: type[tqdm] | None) -> Path:
+    """The hub is asked once: `transformers` asks for half a minute where there is none, and tells of every time."""
+    repository, inside = parts(checkpoint)
+    patterns = [inside + name for name in names]
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, tqdm_class=bar))
+    except HFValidationError as error:
+        raise _no_id(checkpoint, key) from error
+
+
 def _cached(checkpoint: str, revision: str | None, key: str, reason: Exception) -> Path:
     """What is here of a hub id when the hub gives no answer."""
-    repository, inside = split(checkpoint)
+    repository, inside = parts(checkpoint)
+    small = [f"{inside}config.json"]
     try:
-        where = snapshot_download(repository, revision=revision, allow_patterns=["config.json"], local_files_only=True)
+        where = snapshot_download(repository, revision=revision, allow_patterns=small, local_files_only=True)
     except LocalEntryNotFoundError:
         raise _missing(checkpoint, revision, key, EVERYTHING, reason) from reason
     if absent := lacking(Path(where) / inside):
@@ -130,7 +131,7 @@ def _no_id(checkpoint: str, key: str) -> ValueError:
 
 
 def _missing(checkpoint: str, revision: str | None, key: str, files: list[str], reason: Exception) -> ValueError:
-    repository, inside = split(checkpoint)
+    repository, inside = parts(checkpoint)
     told = (f" --revision {revision}" if revision else "") + (f" --include '{inside}*'" if inside else "")
     why = "HF_HUB_OFFLINE: nothing is fetched" if constants.HF_HUB_OFFLINE else brief(reason.__cause__ or reason)
     return ValueError(

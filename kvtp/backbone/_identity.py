@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from kvtp.backbone._hub import WEIGHTS, brief, file_of, snapshot
+from kvtp.backbone._hub import WEIGHTS, beside, brief, commit_of, file_of
 
 SAMPLE = 2**20  # bytes read at the beginning, the middle and the end of a file: shards are too large to read whole
 
@@ -30,7 +30,7 @@ def fingerprint(checkpoint: str, revision: str | None) -> str:
     """Of a folder: a digest of its configuration and of samples of its weights. Of a hub id: its commit."""
     folder = Path(checkpoint)
     if not folder.is_dir():
-        return f"{checkpoint}@{snapshot(checkpoint, revision, ['config.json'], 'checkpoint').name}"
+        return f"{checkpoint}@{commit_of(beside(checkpoint, revision, 'checkpoint', ['config.json']))}"
     digest = hashlib.sha256()
     for path in (path for pattern in ("*.json", *WEIGHTS) for path in sorted(folder.glob(pattern))):
         size = path.stat().st_size

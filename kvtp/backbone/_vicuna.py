@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 from kvtp.backbone._connector import Connector
 from kvtp.backbone._decoder import Pick
 from kvtp.backbone._host import WORDS, Host
+from kvtp.backbone._hub import beside, brief
 from kvtp.backbone._identity import read_config
 from kvtp.backbone._skeleton import decoder_parts
 from kvtp.backbone._state import Prefill
@@ -190,10 +191,8 @@ def spoken(reply: str) -> str:
 
 
 def _tokenizer(key: str, name: str, revision: str | None, **told: Any) -> PreTrainedTokenizerBase:
+    folder = beside(name, revision, key)
     try:
-        return AutoTokenizer.from_pretrained(name, revision=revision, **told)
-    except OSError as error:
-        raise ValueError(
-            f"{key} {name!r} is neither a folder with a tokenizer nor a hub id that is cached or can be fetched; name a "
-            f"folder, or fetch it where there is a network ({error})"
-        ) from error
+        return AutoTokenizer.from_pretrained(folder, **told)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{key} {name!r} must hold a tokenizer: {brief(error)}") from error

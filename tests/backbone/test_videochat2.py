@@ -389,3 +389,11 @@ def test_random_weights_need_no_words(make, frames, prompt):
     tokens = noise.ask(noise.encode(frames, frozenset()), prompt)
     answer = noise.generate(noise.embed(tokens, prompt))
     assert (answer.tokens_per_layer["visual"], answer.tokens_per_layer["text"]) == ((9,) * 3, (6,) * 3)
+
+
+def test_a_folder_without_a_tokenizer_is_named(make, tmp_path):
+    with pytest.raises(ValueError, match=r"backbone\.bert .* must hold a tokenizer"):
+        _ = make(bert=str(tmp_path)).reader
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match=r"backbone\.llm must be a llama \(Vicuna-7B\), .* is bert"):
+        _ = make(llm=str(tmp_path)).shape
