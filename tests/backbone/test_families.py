@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 import torch
-from backbone import hosts
+from backbone import hosts, vicunas
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
@@ -25,6 +25,8 @@ REFUSED = {
     "pllava": {"prumerge": "probe_attention"},
     "tarsier": {"prumerge": "probe_attention"},
     "qwen2_5_vl": {"prumerge": "probe_attention"},
+    "videochat2": {"prumerge": "probe_attention", "tome": "tower_states"},
+    "st_llm": {"prumerge": "probe_attention", "tome": "tower_states"},
 }
 
 
@@ -58,17 +60,22 @@ class Asked(AbstractBenchmark):
 @pytest.fixture(scope="module")
 def make(tmp_path_factory, tiny, random_checkpoints):
     """`make(family)`: a fresh host on its random checkpoint; a pooling head where the tower is a SigLIP."""
-    folders = {}
+    keys = {}
+
+    def written(family):
+        folder = tmp_path_factory.mktemp(family)
+        if family in ("videochat2", "st_llm"):
+            return getattr(vicunas, family)(folder) | {"frames": PICTURES}
+        told = {"checkpoint": str(getattr(hosts, family)(folder))}
+        own = {"pllava": {"side": 3, "frames": PICTURES}, "llava_video": {"head": str(folder / "siglip")}}
+        return told | own.get(family, {})
 
     def made(family):
         if family == "tiny":
             return tiny(max_new_tokens=2)
-        if family not in folders:
-            folders[family] = getattr(hosts, family)(tmp_path_factory.mktemp(family))
-        changed = {"pllava": {"side": 3, "frames": PICTURES}}.get(family, {})
-        if family == "llava_video":
-            changed = {"head": str(folders[family] / "siglip")}
-        return hosts.host(f"{family}_7b", checkpoint=str(folders[family]), max_new_tokens=2, **changed)
+        if family not in keys:
+            keys[family] = written(family)
+        return hosts.host(f"{family}_7b", max_new_tokens=2, **keys[family])
 
     return made
 
