@@ -19,10 +19,11 @@ from transformers.utils import cached_file
 from transformers.utils.logging import disable_progress_bar
 
 from kvtp.backbone._decoder import Decoder, Pick, greedy, sampler
+from kvtp.backbone._hub import folder_of
 from kvtp.backbone._identity import fingerprint, read_config
 from kvtp.backbone._spread import own_gpus, spread
 from kvtp.backbone._state import NEWLINES, Prefill
-from kvtp.backbone._weights import Layout, Weights, fill, folder_of, weights_in
+from kvtp.backbone._weights import Layout, Weights, fill, weights_in
 from kvtp.backbone.base import AbstractBackbone, LLMShape, Site, Size
 from kvtp.errors import Refused, check_choice, check_range, check_whole
 from kvtp.types import Answer, Prompt, VisualTokens

@@ -19,7 +19,6 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from kvtp.backbone._hub import WEIGHTS, lacking
-from kvtp.backbone._hub import folder_of as folder_of  # for hosts whose weights are in several places
 
 LORA = re.compile(r"(?P<module>.*)\.(?P<part>base_layer|lora_A|lora_B)(\.default)?\.(?P<kind>weight|bias)")
 NAMED = 4  # names in a message

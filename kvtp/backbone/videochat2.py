@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from kvtp.backbone._connector import Connector, connector_macs
 from kvtp.backbone._host import grid
+from kvtp.backbone._hub import folder_of
 from kvtp.backbone._pixels import crop
 from kvtp.backbone._qformer import QFormerShape, lavis_names
 from kvtp.backbone._vicuna import MARK, VicunaHost
 from kvtp.backbone._vit import Umt, VitShape
-from kvtp.backbone._weights import Joined, Layout, Weights, folder_of, weights_in
+from kvtp.backbone._weights import Joined, Layout, Weights, weights_in
 from kvtp.backbone.base import Size, Skeleton, VisionShape
 from kvtp.errors import Refused
 from kvtp.types import Frames, Prompt, VisualTokens
