@@ -116,7 +116,7 @@ class Llava(Host):
     def encode(self, frames: Frames, cues: frozenset[str]) -> VisualTokens:
         found: list[dict[str, Tensor]] = []
         for pixels in frames.pixels.split(self.frame_chunk):
-            states, patches = self.tower(self.prepare(pixels).to(self.home), cues)
+            states, patches = self.tower(self.prepare(pixels), cues)
             made = {"features": self.model.model.multi_modal_projector(states), **patches}
             found.append({name: self.pool(values) for name, values in made.items()})
         video = {name: self.in_time(torch.cat([chunk[name] for chunk in found])).flatten(0, 1) for name in found[0]}

@@ -3,18 +3,15 @@
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from kvtp.backbone._pixels import HALF, squash
 
 ATTENTION_CELLS = 2**26  # softmax weights held at once: 256 MiB in fp32
 
 
-def preprocess(pixels: UInt8[Tensor, "T H W 3"], side: int) -> Float[Tensor, "T 3 side side"]:
-    """Squash to side × side and scale to [−1, 1].
-
-    Resized as uint8, with antialias: bit for bit what LlavaOnevisionVideoProcessor does (from float it would not be).
-    """
-    resized = F.interpolate(pixels.permute(0, 3, 1, 2), size=(side, side), mode="bicubic", antialias=True)
-    return (resized.float() / 255 - 0.5) / 0.5
+def preprocess(pixels: UInt8[Tensor, "T H W 3"], side: int, device: torch.device) -> Float[Tensor, "T 3 side side"]:
+    """Squash to side × side and scale to [−1, 1]: bit for bit what LlavaOnevisionVideoProcessor does."""
+    return squash(pixels, side, side, device, HALF, HALF)
 
 
 def bare(model: nn.Module) -> nn.Module:

@@ -150,7 +150,7 @@ class LlavaOnevision(Host):
         side = self.config.vision_config.image_size
         features, found = [], []
         for pixels in frames.pixels.split(self.frame_chunk):
-            states, patches = self.tower(preprocess(pixels, side).to(self.home), cues)
+            states, patches = self.tower(preprocess(pixels, side, self.home), cues)
             features.append(self.project(states))
             found.append({k: v if k == "frame_feature" else pool_patches(v, self.pooling) for k, v in patches.items()})
         video = {name: torch.cat([chunk[name] for chunk in found]) for name in found[0]}
@@ -169,7 +169,7 @@ class LlavaOnevision(Host):
         """The tower's states of pictures."""
         side = self.config.vision_config.image_size
         chunks = pixels.split(self.frame_chunk)
-        return torch.cat([self.tower(preprocess(chunk, side).to(self.home), frozenset())[0] for chunk in chunks])
+        return torch.cat([self.tower(preprocess(chunk, side, self.home), frozenset())[0] for chunk in chunks])
 
     def project(self, states: Float[Tensor, "T P C"]) -> Float[Tensor, "T N D"]:
         """The tower's states become tokens."""

@@ -40,7 +40,7 @@ class Pllava(Llava):
         return Layout(renames=(wrapped, *OLD), unwanted=BUFFERS, lora=self.lora_alpha)
 
     def prepare(self, pixels: UInt8[Tensor, "n H W 3"]) -> Float[Tensor, "n 3 side side"]:
-        return crop(pixels, self.config.vision_config.image_size)
+        return crop(pixels, self.config.vision_config.image_size, self.home)
 
     def pool(self, values: Float[Tensor, "n P *c"]) -> Float[Tensor, "n N *c"]:
         whole = int(self.patches**0.5)

@@ -125,7 +125,7 @@ class Qwen2_5VL(Host):
         features, found = [], []
         for pixels in frames.pixels.split(pictures * max(1, self.frame_chunk // pictures)):
             pixels = _filled(pixels, pictures)
-            tokens, made = self.tower(squash(pixels, height, width).to(self.home), cues & self.supplies)
+            tokens, made = self.tower(squash(pixels, height, width, self.home), cues & self.supplies)
             features.append(tokens)
             found.append(made)
         return VisualTokens(

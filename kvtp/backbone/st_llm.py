@@ -232,12 +232,12 @@ class StLlm(VicunaHost):
     def encode(self, frames: Frames, cues: frozenset[str]) -> VisualTokens:
         """With the tower's states instead of features: they wait for the question."""
         self.check(len(frames))
-        tower, pixels = self.model.tower, crop(frames.pixels, self.sizes.tower.side)
+        tower, pixels = self.model.tower, crop(frames.pixels, self.sizes.tower.side, self.home)
         return replace(
             self.blank(len(frames), frames.size),
             timestamps=frames.timestamps[picked(len(frames))] if self.residual else frames.timestamps,
             duration=frames.duration,
-            states=tower(pixels.to(self.home, self.precision), self.frame_chunk),
+            states=tower(pixels.to(self.precision), self.frame_chunk),
         )
 
     @torch.inference_mode()

@@ -24,7 +24,7 @@ class Tarsier(Llava):
 
     def prepare(self, pixels: UInt8[Tensor, "n H W 3"]) -> Float[Tensor, "n 3 side side"]:
         side = self.config.vision_config.image_size
-        return squash(pixels, side, side)
+        return squash(pixels, side, side, self.home)
 
     def separators(self) -> Float[Tensor, "levels D"]:
         row = getattr(self.config, "image_newline_idx", 32002)

@@ -135,8 +135,8 @@ class VideoChat2(VicunaHost):
 
     @torch.inference_mode()
     def encode(self, frames: Frames, cues: frozenset[str]) -> VisualTokens:
-        pixels = crop(frames.pixels[self.shown(len(frames))], self.sizes.tower.side)
-        states = self.model.tower(pixels.to(self.home, self.precision))
+        pixels = crop(frames.pixels[self.shown(len(frames))], self.sizes.tower.side, self.home)
+        states = self.model.tower(pixels.to(self.precision))
         return VisualTokens(
             **self.places(len(frames), frames.size),
             features=self.model.connector(states, self.instructed)[0],

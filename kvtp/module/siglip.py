@@ -102,7 +102,7 @@ class Siglip(AbstractModule):
         return tuple(F.normalize(seen, dim=-1) @ texts.T * scale + bias for seen in (vision.head(states), regions))
 
     def _pixels(self, batch: Scenes) -> Float[Tensor, "B 3 side side"]:
-        return preprocess(batch.pixels, self.model.config.vision_config.image_size).to(self.device)
+        return preprocess(batch.pixels, self.model.config.vision_config.image_size, self.device)
 
     def _patches(self, batch: Scenes) -> Int64[Tensor, "B R patches"]:
         """The patches of each cell."""

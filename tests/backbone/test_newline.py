@@ -56,6 +56,11 @@ def test_three_columns(order, expected):
     assert shown(cut(sequence(grid_tokens(1, 3, 3), "grid"), order)) == [-1, *expected, -2]
 
 
+def test_rows_without_a_token_get_none():
+    """Vista-LLM's release, 4 × 4: of the kept 0 2 3 9 15, called 0 to 4, comes 0 1 2 NL 3 NL 4 NL."""
+    assert shown(cut(sequence(grid_tokens(1, 4, 4), "grid"), [0, 2, 3, 9, 15])) == [-1, 0, 2, 3, -7, 9, -7, 15, -7, -2]
+
+
 def test_full_grid_of_thirteen():
     """M6: newlines at 13, 27, 41, … of 182."""
     state = sequence(grid_tokens(1, 13, 13), "grid")
