@@ -4,43 +4,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from toys import ToyBenchmark, ToyFilm
 
-from kvtp.benchmark.base import AbstractBenchmark
 from kvtp.budget.base import AbstractBudget
-from kvtp.frames.base import AbstractFrames
 from kvtp.pipeline import Pipeline, Refused
 from kvtp.pruner.base import AbstractPruner
 from kvtp.relevance.base import AbstractRelevance
 from kvtp.scout.base import AbstractScout
 from kvtp.scout.none import NoScout
-from kvtp.types import Budget, Frames, Prompt, Question, Selection, Verdict
+from kvtp.types import Budget, Question, Selection
 
 QUESTION = Question(id="q", video="v", text="What colour is the circle?")
-
-
-class Noise(AbstractFrames):
-    def __call__(self, video):
-        pixels = torch.randint(0, 256, (4, 32, 32, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-        return Frames(pixels, torch.arange(4, dtype=torch.float64), torch.arange(4), duration=4.0, reader="noise")
-
-
-class Asked(AbstractBenchmark):
-    parser = "none"
-
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, index):
-        return QUESTION
-
-    def prompt(self, question, frames):
-        return Prompt(question.text, question.text, (0, len(question.text)), "plain")
-
-    def parse(self, reply, question):
-        return Verdict("unlabelled", None)
-
-    def summarise(self, predictions):
-        return {}
 
 
 class Flat(AbstractRelevance):
@@ -76,7 +50,9 @@ def line(tiny):
 
     def make(pruner, budget, **stages):
         parts = {"scout": NoScout(), "relevance": Flat(), "backbone": backbone, **stages}
-        return Pipeline(benchmark=Asked(), frames=Noise(), budget=budget, pruner=pruner, **parts)
+        return Pipeline(
+            benchmark=ToyBenchmark(QUESTION), frames=ToyFilm(4, 32, 32), budget=budget, pruner=pruner, **parts
+        )
 
     return make
 

@@ -12,7 +12,9 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from kvtp.types import Budget, Cues, Frames, Question, VisualTokens
+from kvtp.benchmark.base import AbstractBenchmark
+from kvtp.frames.base import AbstractFrames
+from kvtp.types import Budget, Cues, Frames, Prompt, Question, Verdict, VisualTokens
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -109,3 +111,40 @@ def toy_frames(timestamps: Sequence[float], duration: float) -> Frames:
 def toy_question(**known: Any) -> Question:
     """A question about nothing in particular."""
     return Question(**({"id": "q", "video": "toy.mp4", "text": "What happens?"} | known))
+
+
+class ToyFilm(AbstractFrames):
+    """The same pictures of noise for every video, one a second."""
+
+    def __init__(self, pictures: int, height: int = 64, width: int = 96) -> None:
+        random = torch.Generator().manual_seed(5)
+        self.pixels = torch.randint(0, 256, (pictures, height, width, 3), generator=random, dtype=torch.uint8)
+
+    def __call__(self, video: Any) -> Frames:
+        count = len(self.pixels)
+        times = torch.arange(count, dtype=torch.float64)
+        return Frames(self.pixels, times, torch.arange(count), duration=float(count), reader="none")
+
+
+class ToyBenchmark(AbstractBenchmark):
+    """One question, whose text is the prompt."""
+
+    parser = "none"
+
+    def __init__(self, question: Question, choices: tuple[str, ...] = ()) -> None:
+        self.question, self.choices = question, choices
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Question:
+        return self.question
+
+    def prompt(self, question: Question, frames: Frames) -> Prompt:
+        return Prompt(question.text, question.text, (0, len(question.text)), "plain", self.choices)
+
+    def parse(self, reply: str, question: Question) -> Verdict:
+        return Verdict("unlabelled", None)
+
+    def summarise(self, predictions: Any) -> dict[str, Any]:
+        return {}

@@ -13,7 +13,7 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration
 from kvtp.backbone._clip import CUES, ClipTower
 from kvtp.backbone._host import WORDS, Host, grid
 from kvtp.backbone._identity import read_json
-from kvtp.backbone._skeleton import llava_skeleton
+from kvtp.backbone._skeleton import llava_layers, llava_skeleton, llava_vision
 from kvtp.backbone._weights import Layout
 from kvtp.backbone.base import Size, Skeleton, VisionShape
 from kvtp.types import Cues, Frames, Prompt, VisualTokens
@@ -55,28 +55,10 @@ class Llava(Host):
     @property
     def tower_layers(self) -> int:
         """Those that run."""
-        layer = self.config.vision_feature_layer
-        if not isinstance(layer, int) or self.config.vision_feature_select_strategy != "default":
-            raise ValueError(
-                "one vision_feature_layer with vision_feature_select_strategy=default is supported, the checkpoint has "
-                f"{layer} and {self.config.vision_feature_select_strategy!r}"
-            )
-        return layer if layer >= 0 else self.config.vision_config.num_hidden_layers + 1 + layer
+        return llava_layers(self.config, "default")
 
     def vision_shape(self, size: Size) -> VisionShape:
-        tower, width = self.config.vision_config, self.config.text_config.hidden_size
-        rows = self.patches + 1
-        return VisionShape(
-            rows=rows,
-            patches=self.patches,
-            patch_values=tower.num_channels * tower.patch_size**2,
-            width=tower.hidden_size,
-            ffn=tower.intermediate_size,
-            ffn_matrices=2,
-            layers=self.tower_layers,
-            pairs=self.tower_layers * rows**2,
-            connector=self.patches * width * (tower.hidden_size + width),
-        )
+        return llava_vision(self.config, self.tower_layers, class_tokens=1)
 
     def skeleton(self, size: Size) -> Skeleton:
         return llava_skeleton(self.bare_model, self.tower_layers)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kvtp.backbone._siglip import bare
-from kvtp.backbone.base import Part, Skeleton
+from kvtp.backbone.base import Part, Skeleton, VisionShape
 
 
 class Seeing(nn.Module):
@@ -47,6 +47,35 @@ def decoder_parts(decoder: nn.Module, head: nn.Module) -> dict[str, Part]:
         "mlp": (layer.mlp, (row,)),
         "lm_head": (head, (row,)),
     }
+
+
+def llava_layers(config: Any, strategy: str) -> int:
+    """Of a LLaVA's tower those that run; ValueError for a configuration of another kind."""
+    layer, said = config.vision_feature_layer, config.vision_feature_select_strategy
+    if not isinstance(layer, int) or said != strategy:
+        raise ValueError(
+            f"one vision_feature_layer with vision_feature_select_strategy={strategy} is supported, the checkpoint has "
+            f"{layer} and {said!r}"
+        )
+    return layer if layer >= 0 else config.vision_config.num_hidden_layers + 1 + layer
+
+
+def llava_vision(config: Any, layers: int, class_tokens: int) -> VisionShape:
+    """Of a LLaVA whose tower sees squares and whose projector gets all patches."""
+    tower, width = config.vision_config, config.text_config.hidden_size
+    patches = (tower.image_size // tower.patch_size) ** 2
+    rows = patches + class_tokens
+    return VisionShape(
+        rows=rows,
+        patches=patches,
+        patch_values=tower.num_channels * tower.patch_size**2,
+        width=tower.hidden_size,
+        ffn=tower.intermediate_size,
+        ffn_matrices=2,
+        layers=layers,
+        pairs=layers * rows**2,
+        connector=patches * width * (tower.hidden_size + width),
+    )
 
 
 def llava_skeleton(bare_model: Callable[[], Any], layers: int) -> Skeleton:

@@ -13,7 +13,7 @@ from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGener
 from kvtp.backbone._host import WORDS, Host, grid
 from kvtp.backbone._pool import POOLS, pool_patches, pooled_side, taps
 from kvtp.backbone._siglip import Tower, bare, preprocess
-from kvtp.backbone._skeleton import llava_skeleton
+from kvtp.backbone._skeleton import llava_layers, llava_skeleton, llava_vision
 from kvtp.backbone._weights import Layout
 from kvtp.backbone.base import Size, Skeleton, VisionShape
 from kvtp.errors import check_choice
@@ -61,30 +61,12 @@ class LlavaOnevision(Host):
     # -- what the configuration alone tells ------------------------------------------------------------------------
 
     def vision_shape(self, size: Size) -> VisionShape:
-        tower, text = self.config.vision_config, self.config.text_config
-        patches = (tower.image_size // tower.patch_size) ** 2
-        return VisionShape(
-            rows=patches,
-            patches=patches,
-            patch_values=tower.num_channels * tower.patch_size**2,
-            width=tower.hidden_size,
-            ffn=tower.intermediate_size,
-            ffn_matrices=2,
-            layers=self.tower_layers,
-            pairs=self.tower_layers * patches**2,
-            connector=patches * text.hidden_size * (tower.hidden_size + text.hidden_size),
-        )
+        return llava_vision(self.config, self.tower_layers, class_tokens=0)
 
     @property
     def tower_layers(self) -> int:
         """Those that run."""
-        layer = self.config.vision_feature_layer
-        if not isinstance(layer, int) or self.config.vision_feature_select_strategy != "full":
-            raise ValueError(
-                "one vision_feature_layer with vision_feature_select_strategy=full is supported, the checkpoint has "
-                f"{layer} and {self.config.vision_feature_select_strategy!r}"
-            )
-        return layer if layer >= 0 else self.config.vision_config.num_hidden_layers + 1 + layer
+        return llava_layers(self.config, "full")
 
     def skeleton(self, size: Size) -> Skeleton:
         return llava_skeleton(self.bare_model, self.tower_layers)

@@ -3,21 +3,20 @@
 from itertools import product
 
 import pytest
-import torch
 from backbone import hosts, vicunas
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from toys import ToyBenchmark, ToyFilm
 
-from kvtp.benchmark.base import AbstractBenchmark
 from kvtp.command import CONF, groups
 from kvtp.config import OF_METHOD, method_choices
-from kvtp.frames.base import AbstractFrames
 from kvtp.pipeline import Pipeline
-from kvtp.types import Frames, Prompt, Question, Verdict
+from kvtp.types import Question
 
 PICTURES = 8
 RETENTION = 0.25
 QUESTION = Question("q", "film.mp4", "What colour is the circle?", relevance=(0.0, 1.0, 0.2, 0.5))
+ASKED, FILM = ToyBenchmark(QUESTION, ("A", "B")), ToyFilm(PICTURES)
 # what each family's tower cannot give of what these methods ask
 REFUSED = {
     "tiny": {},
@@ -28,33 +27,6 @@ REFUSED = {
     "videochat2": {"prumerge": "probe_attention", "tome": "tower_states"},
     "st_llm": {"prumerge": "probe_attention", "tome": "tower_states"},
 }
-
-
-class Film(AbstractFrames):
-    def __call__(self, video):
-        generator = torch.Generator().manual_seed(5)
-        pixels = torch.randint(0, 256, (PICTURES, 64, 96, 3), generator=generator, dtype=torch.uint8)
-        times = torch.arange(PICTURES, dtype=torch.float64)
-        return Frames(pixels, times, torch.arange(PICTURES), duration=float(PICTURES), reader="none")
-
-
-class Asked(AbstractBenchmark):
-    parser = "none"
-
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, index):
-        return QUESTION
-
-    def prompt(self, question, frames):
-        return Prompt(question.text, question.text, (0, len(question.text)), "plain", ("A", "B"))
-
-    def parse(self, reply, question):
-        return Verdict("unlabelled", None)
-
-    def summarise(self, predictions):
-        return {}
 
 
 @pytest.fixture(scope="module")
@@ -107,11 +79,11 @@ def test_one_question(family, method, make, loaded, stages):
     if missing := REFUSED[family].get(pruner):
         untouched = make(family)
         with pytest.raises(ValueError, match=f"needs the cues .*{missing}.* choose another method or backbone"):
-            Pipeline(benchmark=Asked(), frames=Film(), backbone=untouched, **parts)
+            Pipeline(benchmark=ASKED, frames=FILM, backbone=untouched, **parts)
         assert "model" not in vars(untouched)
         return
     backbone = loaded(family)
-    answer = Pipeline(benchmark=Asked(), frames=Film(), backbone=backbone, **parts)(QUESTION)
+    answer = Pipeline(benchmark=ASKED, frames=FILM, backbone=backbone, **parts)(QUESTION)
     visual = answer.tokens_per_layer["visual"]
     full = len(backbone.blank(PICTURES, (64, 96)))
     assert len(visual) == backbone.shape.layers

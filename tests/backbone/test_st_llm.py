@@ -395,7 +395,7 @@ def test_prefill_in_llm_vtps_table_8():
 @pytest.mark.parametrize("part", OPTIONS)
 def test_one_question_end_to_end(answering, talking, part, method, left):
     backbone = answering if part == "QA_weight" else talking
-    answer = vicunas.pipeline(backbone, method, 0.5)(vicunas.Asked()[0])
+    answer = vicunas.pipeline(backbone, method, 0.5)(vicunas.QUESTION)
     assert answer.tokens_per_layer["visual"] == (left,) * 3
     if method == "frame_drop":
         assert set((answer.kept // 4).bincount().tolist()) == {0, 4}, "whole frames"

@@ -368,7 +368,7 @@ def clips(make, backbone):
 )
 def test_one_question_end_to_end(clips, method, left):
     """There is one token frame, which frame_drop always keeps."""
-    answer = vicunas.pipeline(clips, method, 0.5)(vicunas.Asked()[0])
+    answer = vicunas.pipeline(clips, method, 0.5)(vicunas.QUESTION)
     assert answer.tokens_per_layer["visual"] == (left,) * 3
     assert answer.kept.shape == (left,)
 

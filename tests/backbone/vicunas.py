@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from released import tiny_tensors
 from torch.nn import functional as F
-from toys import component
+from toys import ToyBenchmark, ToyFilm, component
 from transformers import (
     BertTokenizer,
     InstructBlipQFormerConfig,
@@ -21,13 +21,12 @@ from transformers import (
 
 from kvtp.backbone.st_llm import StLlm
 from kvtp.backbone.videochat2 import VideoChat2
-from kvtp.benchmark.base import AbstractBenchmark
 from kvtp.config import method_choices
-from kvtp.frames.base import AbstractFrames
 from kvtp.pipeline import Pipeline
-from kvtp.types import Frames, Prompt, Question, Verdict
+from kvtp.types import Question
 
 VOCABULARY = 400
+QUESTION = Question("q", "film.mp4", "what colour is the circle?")
 LLAMA = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4}
 FEW = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *printable[:95], "##", "▁##", "▁###"]
 WORDPIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"?.,:", *ascii_lowercase, "what", "this"]
@@ -165,40 +164,10 @@ def qformer(tensors: Mapping[str, torch.Tensor], before: str, seen: int) -> Inst
     return model.eval()
 
 
-class Film(AbstractFrames):
-    """Sixteen pictures of noise."""
-
-    def __call__(self, video: Any) -> Frames:
-        generator = torch.Generator().manual_seed(5)
-        pixels = torch.randint(0, 256, (16, 64, 96, 3), generator=generator, dtype=torch.uint8)
-        return Frames(pixels, torch.arange(16).double(), torch.arange(16), duration=16.0, reader="none")
-
-
-class Asked(AbstractBenchmark):
-    """One question with two options."""
-
-    parser = "none"
-
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, index: int) -> Question:
-        return Question("q", "film.mp4", "what colour is the circle?")
-
-    def prompt(self, question: Question, frames: Frames) -> Prompt:
-        return Prompt(question.text, question.text, (0, len(question.text)), "plain", ("A", "B"))
-
-    def parse(self, reply: str, question: Question) -> Verdict:
-        return Verdict("unlabelled", None)
-
-    def summarise(self, predictions: Any) -> dict[str, Any]:
-        return {}
-
-
 def pipeline(backbone: Any, method: str, retention_ratio: float) -> Pipeline:
     """Of the stages that conf/method/<method>.yaml chooses."""
     stages = {
         stage: component(stage, option, retention_ratio=retention_ratio)
         for stage, option in method_choices(method).items()
     }
-    return Pipeline(benchmark=Asked(), frames=Film(), backbone=backbone, **stages)
+    return Pipeline(benchmark=ToyBenchmark(QUESTION, ("A", "B")), frames=ToyFilm(16), backbone=backbone, **stages)
