@@ -29,7 +29,7 @@ def check(rows: Sequence[Row], folder: Path) -> None:
             report.write_text("".join(f"{line}\n" for line in lines(model, weights, found)))
             wrong.append(f"{host.checkpoint} does not fit {type(host).__name__}, {found}; all names are in {report}")
         else:
-            held = targets(model, weights, host.layout)
+            held = targets(model, weights, host.names)
             size = sum(weight.numel() for weight in model.parameters()) * host.precision.itemsize / 2**30
             log.info("%s: %d tensors, %.2f GiB as %s, fits", host.checkpoint, len(held), size, host.dtype)
     if wrong:
@@ -41,7 +41,7 @@ def compared(host: Host) -> tuple[nn.Module, Weights, Differences]:
     cannot be read."""
     try:
         model, weights = host.bare_model(), host.weights()
-        return model, weights, compare(model, weights, host.layout)
+        return model, weights, compare(model, weights, host.names)
     except (ValueError, OSError) as error:
         raise CommandError(brief(error)) from error
 

@@ -74,10 +74,10 @@ def convert(host: Host, target: Path, shard_gib: float) -> list[Path]:
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     _furnish(host, model, new)
-    entries = _entries(model.to(host.precision), targets(model, weights, host.layout), new)
+    entries = _entries(model.to(host.precision), targets(model, weights, host.names), new)
     shards = _shards(list(entries.values()), int(shard_gib * 2**30))
     names = [WHOLE] if len(shards) == 1 else [SHARD.format(n + 1, len(shards)) for n in range(len(shards))]
-    values = ((entries[name], value) for name, value in stream(model, weights, host.layout))
+    values = ((entries[name], value) for name, value in stream(model, weights, host.names))
     for name, shard in zip(names, shards, strict=True):
         log.info("%s: %d tensors, %.2f GiB", name, len(shard), sum(entry.bytes for entry in shard) / 2**30)
         with (new / name).open("wb") as file:

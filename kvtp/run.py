@@ -100,7 +100,7 @@ class Run:
         reset_peak(tokens.features.device)
         answer, cost = self.pipeline.answer(question, frames, tokens)
         memory = {**self.account.memory(answer), **peak(tokens.features.device)}
-        flops = self.account.flops(answer, tokens.frames, frames.size, cost, self.pipeline.cues)
+        flops = self.account.flops(answer, len(frames), frames.size, cost, self.pipeline.cues)
         return Answered(answer, self.benchmark.parse(answer.text, question), flops, memory)
 
     def record(

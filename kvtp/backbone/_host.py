@@ -15,14 +15,13 @@ from accelerate import init_empty_weights
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AutoTokenizer, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
-from transformers.utils import cached_file
 from transformers.utils.logging import disable_progress_bar
 
 from kvtp.backbone._decoder import Decoder, Pick, greedy, sampler
 from kvtp.backbone._hub import folder_of
 from kvtp.backbone._identity import fingerprint, read_config
 from kvtp.backbone._spread import own_gpus, spread
-from kvtp.backbone._state import NEWLINES, Prefill
+from kvtp.backbone._state import Prefill
 from kvtp.backbone._weights import Layout, Weights, fill, weights_in
 from kvtp.backbone.base import AbstractBackbone, LLMShape, Site, Size
 from kvtp.errors import Refused, check_choice, check_range, check_whole
@@ -61,12 +60,13 @@ class Host(AbstractBackbone):
     configures: ClassVar[type[PretrainedConfig]]  # the class of its config.json
     layout: ClassVar[Layout]
     usual_newline = "none"  # where the configuration says nothing
+    kinds: ClassVar[tuple[str, ...]] = ("none",)  # of newlines that it has something for
 
     def __post_init__(self) -> None:
         check_choice("backbone.dtype", self.dtype, ("float32", "bfloat16", "float16"))
         check_choice("backbone.attn", self.attn, ("sdpa", "flash_attention_2", "eager"))
         check_choice("backbone.device_map", self.device_map, (None, "auto"))
-        check_choice("backbone.newline", self.newline, (None, *NEWLINES))
+        check_choice("backbone.newline", self.newline, (None, *self.kinds))
         check_choice("backbone.answer", self.answer, ("generate", "likelihood"))
         check_whole("backbone.frames", self.frames, 1)
         check_whole("backbone.frame_chunk", self.frame_chunk, 1)
@@ -74,6 +74,10 @@ class Host(AbstractBackbone):
         check_range("backbone.temperature", self.temperature, 0)
         check_range("backbone.top_p", self.top_p, 0, 1)
         check_whole("backbone.seed", self.seed, 0)
+        if self.device_map is not None and self.device not in ("auto", "cuda"):
+            raise ValueError(
+                f"backbone.device_map=auto spreads over GPUs, backbone.device must be auto or cuda, got {self.device!r}"
+            )
         self.precision: torch.dtype = getattr(torch, self.dtype)
         automatic = "cuda" if torch.cuda.is_available() else "cpu"
         self.home = torch.device(automatic if self.device == "auto" else self.device)  # inputs, tower, first layers
@@ -144,7 +148,7 @@ class Host(AbstractBackbone):
 
     def furnish(self, model: Any) -> None:
         """Give the bare model its weights."""
-        fill(model, self.weights(), self.layout, self.precision, self.placed(model))
+        fill(model, self.weights(), self.names, self.precision, self.placed(model))
         if (self.folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(self.folder)
 
@@ -156,6 +160,12 @@ class Host(AbstractBackbone):
     def folder(self) -> Path:
         """Of the checkpoint; fetched if need be."""
         return folder_of(self.checkpoint, self.revision, "backbone.checkpoint")
+
+    @property
+    def names(self) -> Layout:
+        """`layout`; an LM head that is not there is the embedding only where the configuration says so."""
+        tied = any(getattr(config, "tie_word_embeddings", False) for config in (self.config, self.text_config))
+        return self.layout if tied else replace(self.layout, tied=())
 
     def bare_model(self) -> Any:
         """Without weights: parameters on the meta device, buffers as they are built."""
@@ -173,7 +183,8 @@ class Host(AbstractBackbone):
         free = {number: torch.cuda.mem_get_info(number)[0] for number in own_gpus(torch.cuda.device_count())}
         where = spread(model, self.precision, free)
         self.home = torch.device("cuda", min(free))
-        return where
+        torch.cuda.set_device(self.home)  # predictors, whose device is cuda, go there too
+        return lambda name: self.home if ".rotary_emb." in name else where(name)  # positions are at home
 
     @property
     @abstractmethod
@@ -277,10 +288,15 @@ class Host(AbstractBackbone):
 
     def chat(self, turns: list[dict[str, Any]]) -> str:
         """Turns as the checkpoint's chat template writes them, up to where the reply begins."""
-        if self.tokenizer.chat_template is None:  # older checkpoints keep it with the processor
-            path = cached_file(self.checkpoint, "chat_template.json", revision=self.revision)
-            self.tokenizer.chat_template = json.loads(Path(path).read_text())["chat_template"]
-        return self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return self.tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=True, chat_template=self.template
+        )
+
+    @cached_property
+    def template(self) -> str | None:
+        """The processor's, where older checkpoints have one of its own: the tokenizer's may know no videos."""
+        path = self.folder / "chat_template.json"
+        return json.loads(path.read_text())["chat_template"] if path.is_file() else None
 
     def _pick(self, prompt: Prompt) -> Pick:
         if self.temperature == 0:

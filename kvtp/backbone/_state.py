@@ -75,6 +75,11 @@ class Prefill:
     ) -> "Prefill":
         """The whole sequence at layer 0, positions 0 … S−1."""
         keys = newline_keys(tokens, newline)
+        if len(newline_features) != len(keys):
+            raise ValueError(
+                f"newline={newline} needs {len(keys)} kinds of newlines, this host has {len(newline_features)}; choose "
+                "another backbone.newline"
+            )
         slot, newline_slot, length = _interleave(keys, newline)
         middle = torch.cat([newline_features.to(before.dtype), tokens.features.to(before.dtype)])
         content = torch.zeros(length + 1, dtype=torch.int64, device=slot.device)  # rows of `middle`; the last is spare

@@ -22,7 +22,6 @@ from kvtp.backbone._skeleton import decoder_parts
 from kvtp.backbone._state import Prefill
 from kvtp.backbone._weights import Weights, weights_in
 from kvtp.backbone.base import Part, Skeleton
-from kvtp.errors import check_choice
 from kvtp.types import Answer, Prompt
 
 MARK, MARK_PIECES = "###", ("##", "#")  # what parts turns; Llama's pieces of it where no space stands before it
@@ -66,7 +65,6 @@ class VicunaHost(Host):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("backbone.newline", self.newline, (None, "none"))
 
     # -- what the configuration alone tells ------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from accelerate.utils import set_module_tensor_to_device
@@ -152,7 +153,7 @@ def fill(
     for target, value in stream(model, weights, layout):
         kind = dtype if value.is_floating_point() else value.dtype
         own = value.to(place(target), kind, copy=True)  # a file that is mapped may be written anew
-        set_module_tensor_to_device(model, target, place(target), value=own)
+        set_module_tensor_to_device(model, target, place(target), value=own, dtype=own.dtype)
         filled.add(target)
     for target, source in layout.tied:
         if target not in filled:
@@ -228,7 +229,12 @@ class _File:
 def _open(path: Path) -> _File:
     try:
         return _mapped(path)
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:  # half a file, a pointer to one
+    except UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds more than tensors, or is no file of weights ({error}); fetch it again, or save its tensors "
+            "anew"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError) as error:  # half a file, a pointer to one
         raise ValueError(f"{path} cannot be read ({error}); fetch it again") from error
 
 
@@ -236,7 +242,8 @@ def _mapped(path: Path) -> _File:
     if path.suffix == ".safetensors":
         file = safe_open(path, framework="pt")
         return _File(frozenset(file.keys()), file.get_tensor, lambda name: tuple(file.get_slice(name).get_shape()))
-    held = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    mapped = is_zipfile(path)  # files of torch before 1.6 are not, and are read whole
+    held = torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
     tensors = held.get("model", held.get("state_dict", held))
     return _File(frozenset(tensors), tensors.__getitem__, lambda name: tuple(tensors[name].shape))
 

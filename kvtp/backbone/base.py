@@ -16,7 +16,7 @@ Part = tuple[nn.Module, tuple[Tensor, ...]]  # a module and inputs, on the meta 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Parts of a model without weights, each with inputs of one token frame, or of one row of the LLM.
+    """Parts of a model without weights, each with inputs of one look, or of one row of the LLM.
 
     `connector`: what stands between tower and LLM. `attention` and `mlp` are of one layer; all layers are alike.
     """
@@ -43,7 +43,7 @@ class LLMShape:
 
 @dataclass(frozen=True)
 class VisionShape:
-    """The sizes of the tower, per token frame (a picture; a pair of them; a whole clip).
+    """The sizes of the tower, per look (at a picture; at a pair of them; at a whole clip).
 
     `rows` of its layers; `patches`, that many of the rows are made of `patch_values` pixels each; `layers`: those that
     run; `pairs`: how many keys all queries of one head see, summed over the layers; `ffn_matrices`: 2, or 3 where the
@@ -77,7 +77,12 @@ class AbstractBackbone(ABC):
     def shape(self) -> LLMShape: ...
 
     @abstractmethod
-    def vision_shape(self, size: Size) -> VisionShape: ...
+    def vision_shape(self, size: Size) -> VisionShape:
+        """Of one look of the tower."""
+
+    def looks(self, pictures: int) -> int:
+        """Of the tower at so many pictures."""
+        return pictures
 
     @property
     @abstractmethod

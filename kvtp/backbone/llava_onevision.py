@@ -14,6 +14,7 @@ from kvtp.backbone._host import WORDS, Host, grid
 from kvtp.backbone._pool import POOLS, pool_patches, pooled_side, taps
 from kvtp.backbone._siglip import Tower, bare, preprocess
 from kvtp.backbone._skeleton import llava_layers, llava_skeleton, llava_vision
+from kvtp.backbone._state import LEVELS
 from kvtp.backbone._weights import Layout
 from kvtp.backbone.base import Size, Skeleton, VisionShape
 from kvtp.errors import check_choice
@@ -41,6 +42,7 @@ class LlavaOnevision(Host):
     pool: str | None
 
     usual_newline = "one_token"
+    kinds = ("grid", "frame", "one_token", "none")
     usual_pool = "bilinear"
     configures = LlavaOnevisionConfig
     layout = Layout(
@@ -125,7 +127,7 @@ class LlavaOnevision(Host):
         return self.pool or self.usual_pool
 
     def separators(self) -> Float[Tensor, "levels D"]:
-        return self.model.model.image_newline[None]
+        return self.model.model.image_newline[None].expand(len(LEVELS[self.newlines]), -1)
 
     @torch.inference_mode()
     def encode(self, frames: Frames, cues: frozenset[str]) -> VisualTokens:

@@ -1,5 +1,6 @@
 """LLaVA-Video in the layout of its release (LLaVA-NeXT): other names, other prompt, a newline after every row."""
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from transformers import LlavaOnevisionConfig, Qwen2Config, SiglipVisionConfig
 
 from kvtp.backbone._identity import read_config, read_json
+from kvtp.backbone._pool import POOLS, STRIDE
 from kvtp.backbone._weights import Layout
 from kvtp.backbone.llava_onevision import LlavaOnevision
 from kvtp.types import Prompt, VisualTokens
@@ -21,6 +23,13 @@ SO400M = {  # google/siglip-so400m-patch14-384, which releases name
     "patch_size": 14,
 }
 NEWLINE = {"no_token": "none"}  # called otherwise here
+MADE = {
+    "mm_newline_position": ("grid", "frame", "one_token", "no_token"),
+    "mm_spatial_pool_mode": POOLS,
+    "mm_spatial_pool_stride": (STRIDE,),
+    "add_faster_video": (False,),
+}
+log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -30,34 +39,44 @@ class LlavaVideo(LlavaOnevision):
 
     Its configuration names a SigLIP whose last layer is left out (`mm_vision_tower`: that of the release, or a folder).
     Zhang et al. 2024 (arXiv 2410.02713) and its released code. Not kept of it: `frame` instead of `grid` newlines after
-    the first film of at most 30 s, a slip of one evaluation script.
+    the first film of at most 30 s, a slip of one evaluation script. Of a part of a film the sentence tells the whole
+    film's length, and times in it.
     """
 
     time_instruction: bool | None
 
-    usual_pool = "bilinear"
-    layout = Layout(
-        renames=(
-            (r"^model\.vision_tower\.vision_tower\.vision_model\.", "model.vision_tower."),
-            (r"^model\.mm_projector\.0\.", "model.multi_modal_projector.linear_1."),
-            (r"^model\.mm_projector\.2\.", "model.multi_modal_projector.linear_2."),
-            (r"^model\.(embed_tokens|layers|norm)\.", r"model.language_model.\1."),
-        ),
-        # layer 26 of the tower is the one left out: the release should not hold it
-        unwanted=(
-            r"\.rotary_emb\.inv_freq$",
-            r"\.position_ids$",
-            r"\.vision_model\.head\.",
-            r"\.vision_model\.encoder\.layers\.26\.",
-            r"^model\.faster_token$",
-        ),
-        tied=(("lm_head.weight", "model.language_model.embed_tokens.weight"),),
-    )
+    @property
+    def layout(self) -> Layout:  # type: ignore[override]
+        left_out = self.config.vision_config.num_hidden_layers  # the release should not hold it
+        return Layout(
+            renames=(
+                (r"^model\.vision_tower\.vision_tower\.vision_model\.", "model.vision_tower."),
+                (r"^model\.mm_projector\.0\.", "model.multi_modal_projector.linear_1."),
+                (r"^model\.mm_projector\.2\.", "model.multi_modal_projector.linear_2."),
+                (r"^model\.(embed_tokens|layers|norm)\.", r"model.language_model.\1."),
+            ),
+            unwanted=(
+                r"\.rotary_emb\.inv_freq$",
+                r"\.position_ids$",
+                r"\.vision_model\.head\.",
+                rf"\.vision_model\.encoder\.layers\.{left_out}\.",
+            ),
+            tied=LlavaOnevision.layout.tied,
+        )
 
     @cached_property
     def released(self) -> dict[str, Any]:
-        """The release's config.json."""
-        return read_json(self.checkpoint, self.revision, "backbone.checkpoint")
+        """The release's config.json. ValueError for what is not made here."""
+        told = read_json(self.checkpoint, self.revision, "backbone.checkpoint")
+        for key, allowed in MADE.items():
+            if key in told and told[key] not in allowed:
+                raise ValueError(
+                    f"{key} of {self.checkpoint!r} must be {' or '.join(map(str, allowed))}, it is {told[key]!r}; "
+                    "other values are not made here"
+                )
+        if not told.get("force_sample", True):
+            log.warning("%s was shown a picture a second, and at most so many: frames=fps", self.checkpoint)
+        return told
 
     @cached_property
     def config(self) -> LlavaOnevisionConfig:
@@ -84,7 +103,7 @@ class LlavaVideo(LlavaOnevision):
 
     @property
     def newlines(self) -> str:
-        told = self.released.get("mm_newline_position", "grid")
+        told = self.released.get("mm_newline_position", "one_token")
         return self.newline or NEWLINE.get(told, told)
 
     @property

@@ -1,6 +1,7 @@
 """PLLaVA: LLaVA with adaptive pooling of space and time between projector and LLM, LoRA beside the weights."""
 
 from dataclasses import dataclass
+from math import ceil
 
 import torch
 from jaxtyping import Float, UInt8
@@ -17,8 +18,9 @@ from kvtp.types import Prompt
 @dataclass(eq=False)
 class Pllava(Llava):
     """`frames` × `side` × `side` tokens, adaptively averaged: 16 × 12 × 12 in the release, whatever number of pictures
-    there is. `lora_alpha`: the release holds adapters of rank 128 whose scale nothing fixes: 4 in its scripts, 14 in
-    PruneVid's, 32 in training.
+    there is; where there are fewer, each is repeated, and the end cut off. `system`: stands before questions with
+    options (as on MVBench). `lora_alpha`: the release holds adapters of rank 128 whose scale nothing fixes: 4 in its
+    scripts, 14 in PruneVid's, 32 in training.
 
     Xu et al. 2024 (arXiv 2404.16994) and its released code, commit 2768c18. Pictures are resized once where that code
     resizes twice (first to a shorter side of at most 360 for wide films).
@@ -26,6 +28,7 @@ class Pllava(Llava):
 
     side: int
     lora_alpha: float
+    system: str
 
     families = frozenset({"llava", "pllava"})
 
@@ -49,8 +52,8 @@ class Pllava(Llava):
         return pooled.reshape(len(values), self.side**2, *values.shape[2:])
 
     def in_time(self, values: Float[Tensor, "n *c"]) -> Float[Tensor, "T *c"]:
-        if len(values) == self.frames:
-            return values
+        if len(values) <= self.frames:
+            return values.repeat_interleave(ceil(self.frames / len(values)), 0)[: self.frames]
         pooled = F.adaptive_avg_pool1d(values.reshape(len(values), -1).T, self.frames).T
         return pooled.reshape(self.frames, *values.shape[1:])
 
@@ -58,4 +61,5 @@ class Pllava(Llava):
         return torch.empty(0, self.shape.width, device=self.home)
 
     def write(self, prompt: Prompt) -> str:
-        return f"USER: <image>\n USER: {prompt.text} ASSISTANT:"
+        before = f"{self.system} " if prompt.choices and self.system else ""
+        return f"{before}USER: <image>\n USER: {prompt.text} ASSISTANT:"

@@ -44,11 +44,6 @@ class Qwen2_5VL(Host):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.newlines != "none":
-            raise ValueError(
-                f"backbone.newline must be null or none, got {self.newline!r}; Qwen2.5-VL knows places from positions "
-                "and has no newline to put between tokens"
-            )
         check_whole("backbone.min_pixels", self.min_pixels, 1)
         check_whole("backbone.max_pixels", self.max_pixels, self.min_pixels)
         check_choice("backbone.mrope", self.mrope, RULES)
@@ -83,6 +78,9 @@ class Qwen2_5VL(Host):
             pairs=whole * patches**2 + (tower.depth - whole) * windowed,
             connector=rows * columns * merged * (merged + tower.out_hidden_size),
         )
+
+    def looks(self, pictures: int) -> int:
+        return -(-pictures // self.config.vision_config.temporal_patch_size)
 
     def skeleton(self, size: Size) -> Skeleton:
         model, seen = self.bare_model().to("meta"), self.vision_shape(size)

@@ -207,6 +207,9 @@ class StLlm(VicunaHost):
             connector=self.share * (linear + asked) + mean,
         )
 
+    def looks(self, pictures: int) -> int:
+        return PICKED if self.residual else pictures
+
     def skeleton(self, size: Size) -> Skeleton:
         tower = self.sizes.tower
         pixels, states = (self.share, 3, tower.side, tower.side), (self.share, 1 + tower.patches, tower.width)

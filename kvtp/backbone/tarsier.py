@@ -16,10 +16,12 @@ class Tarsier(Llava):
 
     Wang et al. 2024 (arXiv 2407.00634) and its released code, commit 1b72e57: ends of rows and pictures are the word
     embeddings `image_newline_idx` and `image_new_idx`. Eight pictures come to 4808 rows, more than the 4096 positions
-    that its Vicuna was trained with; the code does not scale them, neither do we.
+    that its Vicuna was trained with; the code does not scale them, neither do we. That code rounds the numbers of the
+    pictures it takes where `frames=uniform` truncates them, and resizes twice, first to a square of the longer side.
     """
 
     usual_newline = "grid_frame"
+    kinds = ("grid", "frame", "grid_frame", "none")
     families = frozenset({"llava", "tarsier"})
 
     def prepare(self, pixels: UInt8[Tensor, "n H W 3"]) -> Float[Tensor, "n 3 side side"]:
@@ -29,7 +31,7 @@ class Tarsier(Llava):
     def separators(self) -> Float[Tensor, "levels D"]:
         row = getattr(self.config, "image_newline_idx", 32002)
         frame = getattr(self.config, "image_new_idx", 32003)
-        ends = {"grid": [row], "frame": [frame], "one_token": [frame], "grid_frame": [row, frame], "none": []}
+        ends = {"grid": [row], "frame": [frame], "grid_frame": [row, frame], "none": []}
         return self.words(ends[self.newlines])
 
     def write(self, prompt: Prompt) -> str:

@@ -113,6 +113,9 @@ class VideoChat2(VicunaHost):
             connector=connector_macs(self.sizes.qformer, sum(self.sizes.queries), text, self.rows, self.shape.width),
         )
 
+    def looks(self, pictures: int) -> int:
+        return 1
+
     def skeleton(self, size: Size) -> Skeleton:
         tower, text = self.sizes.tower, self.counted(self.instruction)
         return self.bones((self.frames, 3, tower.side, tower.side), (1, self.rows, tower.width), text)

@@ -34,26 +34,27 @@ class Account:
 
     def __init__(self, backbone: AbstractBackbone) -> None:
         self.backbone, self.shape = backbone, backbone.shape
-        self._seen: dict[Size, tuple[VisionShape, Macs]] = {}
+        self._counted: dict[VisionShape, Macs] = {}
 
     def seeing(self, size: Size) -> tuple[VisionShape, Macs]:
         """The tower's sizes for pictures of this size, and what THOP sees of the model."""
-        if size not in self._seen:
-            self._seen[size] = self.backbone.vision_shape(size), thop_macs(self.backbone, size)
-        return self._seen[size]
+        shape = self.backbone.vision_shape(size)  # many towers make one size of all
+        if shape not in self._counted:
+            self._counted[shape] = thop_macs(self.backbone, size)
+        return shape, self._counted[shape]
 
     def flops(
-        self, answer: Answer, frames: int, size: Size, method: MethodCost, cues: frozenset[str]
+        self, answer: Answer, pictures: int, size: Size, method: MethodCost, cues: frozenset[str]
     ) -> dict[str, float]:
-        """Of so many token frames, from pictures of this `size`. `cues`: those that the method asked for."""
-        shape = self.shape
+        """Of so many pictures of this `size`. `cues`: those that the method asked for."""
+        shape, looks = self.shape, self.backbone.looks(pictures)
         seeing, macs = self.seeing(size)
         attention = [sum(kinds) for kinds in zip(*answer.tokens_per_layer.values(), strict=True)]
         full = [answer.full_rows] * shape.layers
-        thop, full_thop = macs.total(frames, attention, answer.mlp_rows), macs.total(frames, full, full)
+        thop, full_thop = macs.total(looks, attention, answer.mlp_rows), macs.total(looks, full, full)
         return {
-            "vision": vision(seeing, frames),
-            "cues": vision_cues(seeing, frames, cues),
+            "vision": vision(seeing, looks),
+            "cues": vision_cues(seeing, looks, cues),
             "predictor": method.predictor,
             "selection": method.selection,
             "prefill": llm_prefill(shape, attention, answer.mlp_rows),

@@ -49,6 +49,9 @@ class DryBackbone(AbstractBackbone):
     def identity(self) -> str:
         return "none"
 
+    def looks(self, pictures: int) -> int:
+        return self.real.looks(pictures)
+
     def skeleton(self, size: Size) -> Skeleton:
         return self.real.skeleton(size)
 

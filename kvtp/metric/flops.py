@@ -35,7 +35,7 @@ def encoder(rows: int, width: int, ffn: int, layers: int) -> int:
 
 
 def vision(shape: VisionShape, frames: int, pooled: bool = False) -> float:
-    """FLOPs of tower and connector for so many token frames; `pooled`: and of the tower's pooling head, where a cue or
+    """FLOPs of tower and connector for so many looks; `pooled`: and of the tower's pooling head, where a cue or
     predictor uses it.
 
     A pooling head makes keys and values of all patches for one probe, then runs an MLP as wide as the layers' (SigLIP).

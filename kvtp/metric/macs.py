@@ -17,7 +17,7 @@ with warnings.catch_warnings():
 
 @dataclass(frozen=True)
 class Macs:
-    """Of one model: per token frame, per row of each layer's attention and MLP, and of the LM head's one row."""
+    """Of one model: per look of the tower, per row of each layer's attention and MLP, and of the LM head's one row."""
 
     frame: float
     attention_row: float
@@ -25,7 +25,7 @@ class Macs:
     lm_head: float
 
     def total(self, frames: int, attention_rows: Sequence[int], mlp_rows: Sequence[int]) -> float:
-        """MACs of seeing so many frames and of a prefill with so many rows in each layer."""
+        """MACs of so many looks and of a prefill with so many rows in each layer."""
         llm = sum(attention_rows) * self.attention_row + sum(mlp_rows) * self.mlp_row
         return frames * self.frame + llm + self.lm_head
 

@@ -135,7 +135,7 @@ def _measure(
         cluster="",
         tokens_per_layer=answer.tokens_per_layer,
         timings_ms={},
-        flops=account.flops(answer, tokens.frames, frames.size, spent, pipeline.cues),
+        flops=account.flops(answer, len(frames), frames.size, spent, pipeline.cues),
         memory=account.memory(answer),
     )
     told = {key: value for key, value in costs([asked]).items() if not key.startswith("latency/")}

@@ -60,9 +60,7 @@ class Similarity(AbstractRelevance):
 
     def __call__(self, frames: Frames, tokens: VisualTokens, question: Question) -> Float[Tensor, " T"]:
         found = self.score(self.pictures(frames, tokens), self.encoder.read([asked(question)])[0].float()).amax(0)
-        several = ceil(len(found) / tokens.frames)
-        filled = F.pad(found, (0, several * tokens.frames - len(found)), value=float("-inf"))
-        return filled.unflatten(0, (tokens.frames, several)).amax(1).to(tokens.features.device)
+        return by_token_frame(found, frames.timestamps, tokens.timestamps).to(tokens.features.device)
 
     def pictures(self, frames: Frames, tokens: VisualTokens) -> Float[Tensor, "T d"]:
         """The embeddings of the pictures."""
@@ -84,3 +82,22 @@ class Similarity(AbstractRelevance):
 def asked(question: Question) -> str:
     """What the predictor reads."""
     return question.text if question.debiased is None else question.debiased
+
+
+def by_token_frame(
+    scores: Float[Tensor, " n"], pictures: Float[Tensor, " n"], frames: Float[Tensor, " T"]
+) -> Float[Tensor, " T"]:
+    """Of pictures the scores, and the times [s] of pictures and token frames: each frame gets the highest score of its
+    pictures.
+
+    Its pictures are as many as the others' (temporal pairs; the last frame may have fewer). Where numbers do not go
+    into each other (hosts that take so many frames from any film) they are those that are nearer to it than to any
+    other frame, or if there are none (a picture is repeated), the nearest.
+    """
+    several = ceil(len(scores) / len(frames))
+    if ceil(len(scores) / several) == len(frames):
+        filled = F.pad(scores, (0, several * len(frames) - len(scores)), value=float("-inf"))
+        return filled.unflatten(0, (len(frames), several)).amax(1)
+    apart = (frames[:, None] - pictures).abs().to(scores.device)
+    best = scores.new_full((len(frames),), float("-inf")).scatter_reduce(0, apart.argmin(0), scores, "amax")
+    return torch.where(best == float("-inf"), scores[apart.argmin(1)], best)

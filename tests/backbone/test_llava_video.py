@@ -6,6 +6,7 @@ import pytest
 import torch
 from backbone import hosts
 from released import Listing, tiny_tensors
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from transformers import LlavaOnevisionForConditionalGeneration
 
@@ -128,6 +129,32 @@ def test_its_configuration_decides_unless_told_otherwise(make, tmp_path):
     assert (make().newlines, make().pooling, make().tells_times) == ("grid", "bilinear", True)
     chosen = make(newline="frame", pool="average", time_instruction=False)
     assert (chosen.newlines, chosen.pooling, chosen.tells_times) == ("frame", "average", False)
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("mm_newline_position", "weird"), ("mm_spatial_pool_mode", "max"), ("mm_spatial_pool_stride", 4),
+    ("add_faster_video", True),
+])  # fmt: skip
+def test_what_is_not_made_here_is_refused(make, tmp_path, key, value):
+    other = make(checkpoint=str(hosts.llava_video(tmp_path, **{key: value})))
+    with pytest.raises(ValueError, match=rf"{key} of .* must be .*, it is {value!r}"):
+        _ = other.shape
+
+
+def test_a_head_that_is_not_there_is_missing(make, tmp_path):
+    """The configuration says that it is not the embedding."""
+    folder = hosts.llava_video(tmp_path)
+    for path in folder.glob("*.safetensors"):
+        held = load_file(path)
+        held.pop("lm_head.weight", None)
+        save_file(held, path)
+    with pytest.raises(ValueError, match=r"do not fit the model, 1 missing: lm_head\.weight"):
+        make(checkpoint=str(folder)).load()
+
+
+def test_another_rule_for_pictures_is_told(make, tmp_path, caplog):
+    _ = make(checkpoint=str(hosts.llava_video(tmp_path, force_sample=False))).shape
+    assert "frames=fps" in caplog.text
 
 
 def test_another_layout_is_refused(make, tiny):

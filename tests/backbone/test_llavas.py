@@ -197,20 +197,44 @@ def test_pllava_cues_are_pooled_as_tokens_are(make, frames):
     torch.testing.assert_close(coarse.cls_attention_heads, heads)
 
 
-@pytest.mark.parametrize("pictures", [2, 3, 11])
-@torch.inference_mode()
-def test_pllava_makes_its_frames_of_any_number_of_pictures(make, pictures):
-    """torch's 3-D adaptive mean over time, rows and columns at once."""
+def film(pictures):
     generator = torch.Generator().manual_seed(pictures)
     pixels = torch.randint(0, 256, (pictures, 32, 32, 3), generator=generator, dtype=torch.uint8)
-    seen = Frames(pixels, torch.arange(pictures).double(), torch.arange(pictures), float(pictures), "none")
-    whole = make("pllava", side=6, frames=pictures).encode(seen, frozenset()).features
-    cells = whole.reshape(pictures, 6, 6, -1).permute(3, 0, 1, 2)
+    return Frames(pixels, torch.arange(pictures).double(), torch.arange(pictures), float(pictures), "none")
+
+
+@torch.inference_mode()
+def test_pllava_averages_many_pictures(make):
+    """torch's 3-D adaptive mean over time, rows and columns at once."""
+    whole = make("pllava", side=6, frames=11).encode(film(11), frozenset()).features
+    cells = whole.reshape(11, 6, 6, -1).permute(3, 0, 1, 2)
     expected = F.adaptive_avg_pool3d(cells, (5, 3, 3)).permute(1, 2, 3, 0).flatten(0, 2)
-    tokens = make("pllava").encode(seen, frozenset())
+    tokens = make("pllava").encode(film(11), frozenset())
     assert (tokens.frames, tokens.grid, len(tokens.timestamps)) == (5, (3, 3), 5)
     torch.testing.assert_close(tokens.features, expected, atol=1e-5, rtol=0)
-    assert tokens.timestamps.diff().min() >= 0
+
+
+@pytest.mark.parametrize(("pictures", "shown"), [(1, [0] * 5), (2, [0, 0, 0, 1, 1]), (3, [0, 0, 1, 1, 2])])
+@torch.inference_mode()
+def test_pllava_repeats_few_pictures(make, pictures, shown):
+    """Each as often, the end cut off, as the release has it."""
+    tokens = make("pllava").encode(film(pictures), CUES)
+    alone = make("pllava", frames=pictures).encode(film(pictures), CUES)
+    assert tokens.timestamps.tolist() == shown
+    rows = [9 * picture + cell for picture in shown for cell in range(9)]
+    torch.testing.assert_close(tokens.features, alone.features[rows])
+    torch.testing.assert_close(tokens.cues.cls_attention, alone.cues.cls_attention[rows])
+
+
+@pytest.mark.parametrize("pictures", [2, 5, 11])
+@torch.inference_mode()
+def test_pllavas_tower_is_paid_for_every_picture(make, pictures):
+    backbone = make("pllava", attn="eager")
+    backbone.load()
+    with FlopCounterMode(display=False) as counter:
+        backbone.encode(film(pictures), frozenset())
+    shape = backbone.vision_shape((32, 32))
+    assert vision(shape, backbone.looks(pictures)) == counter.get_total_flops()
 
 
 def test_prompts(make, frames):
@@ -219,6 +243,16 @@ def test_prompts(make, frames):
         backbone = make(family)
         sides = backbone.around(backbone.blank(5, (90, 160)), ASKED)
         assert "<image>".join(backbone.tokenizer.decode(ids) for ids in sides) == text
+    backbone, chosen = make("pllava", system="Watch."), Prompt("What?", "What?", (0, 5), "none", ("A", "B"))
+    sides = backbone.around(backbone.blank(5, (90, 160)), chosen)
+    assert "<image>".join(backbone.tokenizer.decode(ids) for ids in sides) == f"Watch. {told['pllava']}"
+
+
+def test_kinds_of_newlines_that_there_are_not(make):
+    with pytest.raises(Exception, match=r"backbone\.newline must be one of None, none, got 'grid'"):
+        make("pllava", newline="grid")
+    with pytest.raises(Exception, match=r"backbone\.newline must be one of None, grid, frame, grid_frame, none, got"):
+        make("tarsier", newline="one_token")
 
 
 @pytest.mark.parametrize("family", ["pllava", "tarsier"])

@@ -33,7 +33,8 @@ def sequence(tokens, newline):
     """The laid-out sequence of a toy whose token i is the number i, newlines −7, text −1 (before) and −2 (after)."""
     text = torch.tensor([[-1.0]]), torch.tensor([[-2.0]])
     prompt = Prompt("", "", (0, 0), "toy")
-    return Prefill.lay_out(prompt, text[0], tokens, text[1], newline, torch.tensor([[NEWLINE], [FRAME_END]]))
+    ends = {"none": [], "grid_frame": [[NEWLINE], [FRAME_END]]}.get(newline, [[NEWLINE]])
+    return Prefill.lay_out(prompt, text[0], tokens, text[1], newline, torch.tensor(ends).reshape(-1, 1))
 
 
 def shown(state):
@@ -129,6 +130,13 @@ def test_cuts_after_cuts(newline):
         twice = cut(cut(sequence(tokens, newline), first), second)
         assert shown(twice) == shown(once)
         assert twice.count == once.count
+
+
+def test_a_kind_without_a_newline_is_refused():
+    """It would be filled with what stands next in memory."""
+    tokens, text = grid_tokens(1, 2, 2), torch.zeros(1, 1)
+    with pytest.raises(ValueError, match="newline=grid_frame needs 2 kinds of newlines, this host has 1"):
+        Prefill.lay_out(Prompt("", "", (0, 0), ""), text, tokens, text, "grid_frame", torch.tensor([[NEWLINE]]))
 
 
 def test_positions_keep_or_renumber():

@@ -425,7 +425,7 @@ def test_prompt_is_the_releases(backbone, frames, prompt):
 
 
 @pytest.mark.parametrize(("changed", "message"), [
-    ({"newline": "grid"}, r"backbone\.newline must be null or none, got 'grid'; Qwen2\.5-VL knows places"),
+    ({"newline": "grid"}, r"backbone\.newline must be one of None, none, got 'grid'"),
     ({"max_pixels": 3000}, r"backbone\.max_pixels must be a whole number in \[3136, inf\], got 3000"),
     ({"mrope": "orignal"}, r"backbone\.mrope must be one of original, transformers, got 'orignal'; nearest: original"),
     ({"seconds_per_grid": -1.0}, r"backbone\.seconds_per_grid must be in \[0, inf\], got -1"),

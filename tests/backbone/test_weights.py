@@ -56,6 +56,7 @@ LAYOUT = Layout(renames=((r"^old\.", ""),), unwanted=(r"turn$",))
 def test_every_tensor_arrives_and_buffers_stay(tmp_path, released, suffix, dtype):
     model = bare()
     fill(model, written(tmp_path, released, suffix), LAYOUT, dtype, lambda name: HERE)
+    assert {weight.dtype for weight in model.parameters()} == {dtype}
     assert torch.equal(model.body.weight, released["old.body.weight"].to(dtype))
     assert torch.equal(model.body.bias, released["old.body.bias"].to(dtype))
     assert torch.equal(model.head.weight, released["head.weight"].to(dtype))

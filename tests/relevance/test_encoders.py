@@ -12,6 +12,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, GemmaToke
 
 from kvtp.command import CommandError
 from kvtp.relevance._encoder import Checkpoint, chunks
+from kvtp.relevance._similarity import by_token_frame
 from kvtp.types import Frames
 
 WHERE = "Where is the red ring?"
@@ -147,6 +148,25 @@ def test_a_token_frame_of_two_pictures_has_the_better_one(make, frames) -> None:
     siglip = make("siglip")
     single, paired = score(siglip, frames), score(siglip, frames, count=3)
     assert paired.tolist() == [max(single[:2].tolist()), max(single[2:4].tolist()), single[4].item()]
+
+
+@pytest.mark.parametrize(("pictures", "frames", "owners"), [
+    (5, 16, [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]),  # repeated four times, the fifth never
+    (20, 16, None), (24, 16, None), (23, 16, None),  # means of neighbours
+    (9, 1, None),
+])  # fmt: skip
+def test_every_token_frame_has_a_score(pictures, frames, owners) -> None:
+    """Of its own pictures in time: by loops over them."""
+    times = torch.arange(pictures, dtype=torch.float64)
+    scores = torch.randperm(pictures, generator=torch.Generator().manual_seed(0)).float()
+    if owners is not None:
+        of_frames = times[owners]
+        expected = scores[owners].tolist()
+    else:
+        of_frames = torch.nn.functional.adaptive_avg_pool1d(times[None], frames)[0]
+        nearest = [min(range(frames), key=lambda t: abs(of_frames[t] - time)) for time in times]
+        expected = [max([float(scores[n]) for n in range(pictures) if nearest[n] == t]) for t in range(frames)]
+    assert by_token_frame(scores, times, of_frames).tolist() == expected
 
 
 def test_a_video_is_looked_at_once(make, frames, monkeypatch) -> None:
