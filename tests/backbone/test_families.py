@@ -3,6 +3,7 @@
 from itertools import product
 
 import pytest
+import torch
 from backbone import hosts, vicunas
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
@@ -11,7 +12,7 @@ from toys import ToyBenchmark, ToyFilm
 from kvtp.command import CONF, groups
 from kvtp.config import OF_METHOD, method_choices
 from kvtp.pipeline import Pipeline
-from kvtp.types import Question
+from kvtp.types import Question, Selection
 
 PICTURES = 8
 RETENTION = 0.25
@@ -42,12 +43,12 @@ def make(tmp_path_factory, tiny, random_checkpoints):
         own = {"pllava": {"side": 3, "frames": PICTURES}, "llava_video": {"head": str(folder / "siglip")}}
         return told | own.get(family, {})
 
-    def made(family):
+    def made(family, **changed):
         if family == "tiny":
-            return tiny(max_new_tokens=2)
+            return tiny(max_new_tokens=2, **changed)
         if family not in keys:
             keys[family] = written(family)
-        return hosts.host(f"{family}_7b", max_new_tokens=2, **keys[family])
+        return hosts.host(f"{family}_7b", **{"max_new_tokens": 2} | keys[family] | changed)
 
     return made
 
@@ -95,4 +96,29 @@ def test_one_question(family, method, make, loaded, stages):
         assert visual[-1] == 0
     else:
         frames = backbone.blank(PICTURES, (64, 96)).frames
-        assert abs(visual[-1] - RETENTION * full) <= max(frames, full / frames), "a token per frame, or one frame"
+        assert (
+            visual[-1]
+            == {
+                "uniform": frames * int(RETENTION * full / frames),
+                "softmax": round(RETENTION * full),
+                "topk": max(1, round(RETENTION * frames)) * full // frames,
+            }["topk" if pruner == "frame_drop" else method_choices(method)["budget"]]
+        )
+
+
+@pytest.mark.parametrize("family", REFUSED)
+def test_in_bfloat16(family, make):
+    """The precision that all but the tiny one are run with: of every weight, and of all that is computed."""
+    backbone = make(family, dtype="bfloat16")
+    tokens = backbone.encode(FILM(""), backbone.supplies - {"question_feature", "text_features"})
+    assert {weight.dtype for weight in backbone.model.parameters()} == {torch.bfloat16}
+    prompt = ASKED.prompt(QUESTION, FILM(""))
+    tokens = backbone.ask(tokens, prompt)
+    state = backbone.embed(tokens, prompt)
+    assert tokens.features.dtype == state.hidden.dtype == torch.bfloat16
+    kept = Selection(torch.arange(0, len(tokens), 2))
+    state = backbone.prefill(state, 1).keep(kept, renumber=False, compress_cache=False)
+    done = backbone.prefill(state, backbone.shape.layers)
+    logits = backbone.decoder.logits(done)
+    assert logits.isfinite().all()
+    assert backbone.generate(done).tokens_per_layer["visual"][-1] == len(kept)
