@@ -39,7 +39,7 @@ def assemble(rows: Sequence[Row]) -> list[Cell]:
             stages[stage] = made[key]
         try:
             cells.append(Cell(row, Pipeline(**stages)))
-            _ = stages["relevance"].identity
+            _ = stages["backbone"].identity, stages["relevance"].identity
         except ValueError as error:  # cues that this backbone cannot give, a checkpoint that is not there
             raise CommandError(f"{row.name}: {error}") from error
     return cells

@@ -49,7 +49,7 @@ class Pipeline:
             if missing := stage.cues - given:
                 raise ValueError(
                     f"{type(stage).__name__} needs the cues {', '.join(sorted(missing))}, but "
-                    f"{type(self.backbone).__name__} as configured gives {', '.join(sorted(given))}; "
+                    f"{self.backbone.called} as configured gives {', '.join(sorted(given))}; "
                     "choose another method or backbone, or name a pooling head in backbone.head"
                 )
 

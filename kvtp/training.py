@@ -70,7 +70,7 @@ def train(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
     _check(module, data, trainer, callbacks)
     if trainer.is_global_zero:
         per_step = trainer.world_size * trainer.accumulate_grad_batches
-        origin = None if module.origin is None else fingerprint(module.origin, module.origin_revision)
+        origin = None if module.origin is None else fingerprint(module.origin, module.origin_revision, "the checkpoint")
         known = {"batches_per_step": per_step, "origin": origin, "data_identity": data.identity}
         _describe(config, {**settings, **known}, folder)
         if not (folder / MODEL).exists():

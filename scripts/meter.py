@@ -45,10 +45,14 @@ def main(cfg: DictConfig) -> None:
         if asked["threads"] is not None:
             torch.set_num_threads(asked["threads"])
         size = asked["size"] = tuple(asked["size"])
+        asked["frames"] = asked["frames"] or sorted({row.config["backbone"]["frames"] for row in rows})
         lines = meter(rows, asked["frames"], size, asked["text"], asked["reply"], asked["repeats"])
         write(table(lines), folder / "costs.csv")
-        bars(lines).savefig(folder / "costs.png", dpi=130)
+        if any(line.costs is not None for line in lines):
+            bars(lines).savefig(folder / "costs.png", dpi=130)
         log.info("%s\n%s", folder, shown(lines))
+        if all(line.costs is None for line in lines):
+            raise CommandError(f"nothing could be counted: {lines[0].refused}")
         used = {
             row.config["relevance"]["checkpoint"]: row.name for row in rows if "checkpoint" in row.config["relevance"]
         }
@@ -67,6 +71,8 @@ def check(device: Any, asked: dict[str, Any]) -> None:
         raise ValueError(f"meter.published=true times nothing, device={device} says nothing; give one of them")
     for key, what in (("frames", "whole numbers"), ("size", "two whole numbers, height and width")):
         values = asked[key]
+        if key == "frames" and values is None:
+            continue
         if not isinstance(values, list) or not values or (key == "size" and len(values) != 2):
             raise ValueError(f"meter.{key} must be a list of {what}, got {values!r}")
         for value in values:

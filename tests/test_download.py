@@ -63,7 +63,7 @@ def test_what_is_fetched_is_what_the_hub_has(hub: Hub, random_checkpoints: Path)
     line = told([found]).splitlines()[1].split()
     assert line[:4] == ["toys/tiny", COMMIT, "6", f"{sum(map(len, map(hub.files.get, names))) / 2**30:.3f}"]
     assert read_config("toys/tiny", None, "here").model_type == "llava_onevision"
-    assert fingerprint("toys/tiny", None) == f"toys/tiny@{COMMIT}"
+    assert fingerprint("toys/tiny", None, "backbone.checkpoint") == f"toys/tiny@{COMMIT}"
 
 
 def test_a_download_that_broke_off_goes_on(point: Callable[[Hub], None], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def test_one_folder_is_fetched_and_nothing_else(hub):
 def test_it_is_checked_and_known_by_commit(hub):
     found = fetch(Source("backbone.checkpoint", "toys/several/first", None))
     assert (found.commit, found.folder.name, found.checksums) == (COMMIT, "first", "2 ok")
-    assert fingerprint("toys/several/first", None) == f"toys/several/first@{COMMIT}"
+    assert fingerprint("toys/several/first", None, "backbone.checkpoint") == f"toys/several/first@{COMMIT}"
     hub.name = "gone"
     assert folder_of("toys/several/first", None, "here") == found.folder
     with pytest.raises(ValueError, match=r"hf download toys/several --include 'second/\*' --local-dir FOLDER"):

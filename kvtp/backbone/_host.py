@@ -117,7 +117,9 @@ class Host(AbstractBackbone):
 
     @property
     def identity(self) -> str:
-        return "+".join(fingerprint(source, revision) for source, revision in self.sources if source is not None)
+        first, *others = self.sources
+        told = [(*first, "backbone.checkpoint"), *((*other, "backbone") for other in others)]
+        return "+".join(fingerprint(source, revision, key) for source, revision, key in told if source is not None)
 
     @property
     def sources(self) -> list[tuple[str | None, str | None]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub import HfApi, ModelInfo, constants, snapshot_download
 from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError
 from tqdm import tqdm
 
@@ -32,11 +32,9 @@ def folder_of(checkpoint: str, revision: str | None, key: str) -> Path:
     """A folder as it is; of a hub id the folder of its files, fetched if need be. ValueError that names `key`."""
     if Path(checkpoint).is_dir():
         return Path(checkpoint)
-    repository, inside = parts(checkpoint)
+    inside = parts(checkpoint)[1]
     try:
-        about = HfApi().model_info(repository, revision=revision, timeout=PATIENCE)
-    except HFValidationError as error:
-        raise _no_id(checkpoint, key) from error
+        about = _ask(checkpoint, revision, key)
     except UNREACHABLE as error:
         return _cached(checkpoint, revision, key, error)
     names = [file.rfilename for file in about.siblings or ()]
@@ -65,7 +63,7 @@ def beside(checkpoint: str, revision: str | None, key: str, names: Iterable[str]
     try:
         return _snapshot(checkpoint, revision, names, key, Quiet) / parts(checkpoint)[1]
     except UNREACHABLE as error:
-        raise _missing(checkpoint, revision, key, EVERYTHING, error) from error
+        return _cached(checkpoint, revision, key, error, whole=False)
 
 
 def parts(checkpoint: str) -> tuple[str, str]:
@@ -104,24 +102,33 @@ def brief(error: BaseException) -> str:
 
 
 def _snapshot(checkpoint: str, revision: str | None, names: Iterable[str], key: str, bar: type[tqdm] | None) -> Path:
-    """The hub is asked once: `transformers` asks for half a minute where there is none, and tells of every time."""
+    """What is here where the hub gives no answer. It is asked whether it is there first, once: fetching asks for half a
+    minute, and tells of every time."""
     repository, inside = parts(checkpoint)
     patterns = [inside + name for name in names]
+    _ask(checkpoint, revision, key)
+    return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, tqdm_class=bar))
+
+
+def _ask(checkpoint: str, revision: str | None, key: str) -> ModelInfo:
+    """About a repository. One of UNREACHABLE where there is no answer."""
+    if Path(checkpoint).is_absolute() or (len(Path(checkpoint).parts) > 1 and Path(checkpoint).parent.is_dir()):
+        raise _no_id(checkpoint, key)  # a folder's name with a slip
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, tqdm_class=bar))
+        return HfApi().model_info(parts(checkpoint)[0], revision=revision, timeout=PATIENCE)
     except HFValidationError as error:
         raise _no_id(checkpoint, key) from error
 
 
-def _cached(checkpoint: str, revision: str | None, key: str, reason: Exception) -> Path:
-    """What is here of a hub id when the hub gives no answer."""
+def _cached(checkpoint: str, revision: str | None, key: str, reason: Exception, whole: bool = True) -> Path:
+    """What is here of a hub id when the hub gives no answer; ValueError where it is nothing, or not the `whole`."""
     repository, inside = parts(checkpoint)
     small = [f"{inside}config.json"]
     try:
         where = snapshot_download(repository, revision=revision, allow_patterns=small, local_files_only=True)
     except LocalEntryNotFoundError:
         raise _missing(checkpoint, revision, key, EVERYTHING, reason) from reason
-    if absent := lacking(Path(where) / inside):
+    if whole and (absent := lacking(Path(where) / inside)):
         raise _missing(checkpoint, revision, key, absent, reason) from reason
     return Path(where) / inside
 

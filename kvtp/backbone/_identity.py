@@ -26,11 +26,12 @@ def read_json(checkpoint: str, revision: str | None, key: str) -> dict[str, Any]
     return json.loads(file_of(checkpoint, revision, "config.json", key).read_text())
 
 
-def fingerprint(checkpoint: str, revision: str | None) -> str:
-    """Of a folder: a digest of its configuration and of samples of its weights. Of a hub id: its commit."""
+def fingerprint(checkpoint: str, revision: str | None, key: str) -> str:
+    """Of a folder: a digest of its configuration and of samples of its weights. Of a hub id: its commit. ValueError
+    that names `key` where there is neither."""
     folder = Path(checkpoint)
     if not folder.is_dir():
-        return f"{checkpoint}@{commit_of(beside(checkpoint, revision, 'checkpoint', ['config.json']))}"
+        return f"{checkpoint}@{commit_of(beside(checkpoint, revision, key, ['config.json']))}"
     digest = hashlib.sha256()
     for path in (path for pattern in ("*.json", *WEIGHTS) for path in sorted(folder.glob(pattern))):
         size = path.stat().st_size

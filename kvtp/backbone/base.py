@@ -68,6 +68,11 @@ class AbstractBackbone(ABC):
     """
 
     @property
+    def called(self) -> str:
+        """In messages."""
+        return type(self).__name__
+
+    @property
     @abstractmethod
     def newlines(self) -> str:
         """Where the host puts newlines among the visual tokens (one of `kvtp.backbone._state.NEWLINES`)."""

@@ -152,8 +152,8 @@ class VideoChat2(VicunaHost):
         """Which of so many pictures make the clip. The release's rule, of a film that has no more than these."""
         if not 1 <= pictures <= self.frames:
             raise Refused(
-                f"a clip has backbone.frames={self.frames} pictures, got {pictures}; give no more with frames.count, "
-                "or set backbone.frames"
+                f"a clip has backbone.frames={self.frames} pictures, got {pictures}; give no more (frames.count, or "
+                "meter.frames), or set backbone.frames"
             )
         if pictures == self.frames:
             return torch.arange(pictures)

@@ -27,6 +27,10 @@ class DryBackbone(AbstractBackbone):
         self.random = torch.Generator().manual_seed(0)
 
     @property
+    def called(self) -> str:
+        return self.real.called
+
+    @property
     def newlines(self) -> str:
         return self.real.newlines
 

@@ -48,7 +48,7 @@ class Similarity(AbstractRelevance):
     @property
     def identity(self) -> str:
         _ = self.checkpoint.config  # ValueError where there is none
-        return fingerprint(self.checkpoint.name, self.checkpoint.revision)
+        return fingerprint(self.checkpoint.name, self.checkpoint.revision, "relevance.checkpoint")
 
     def load(self, backbone: AbstractBackbone) -> None:
         _ = self.encoder

@@ -11,7 +11,7 @@ NAMES = sorted(path.parent.name for path in (ROOT / "shapes").glob("*/config.jso
 # CLIP-L/14 at 336 pixels, 23 layers on 577 rows, and two matrices on 576; Vicuna-7B
 CLIP = 23 * 577 * 12 * 1024**2 + 576 * 1024 * 3 * 14**2 + 576 * (1024 * 4096 + 4096**2)
 VICUNA = 32 * (4 * 4096**2 + 3 * 4096 * 11008)
-# GMACs: tower and connector per look at 360 × 640, LLM per token, its head; the LLaVAs with SigLIP by a report of its own
+# GMACs: tower and connector per look at 360 × 640, LLM per token, its head; those with SigLIP by a report of its own
 COUNTED = {
     "pllava_7b": (CLIP / 1e9, VICUNA / 1e9, 4096 * 32064 / 1e9),
     "tarsier_7b": (CLIP / 1e9, VICUNA / 1e9, 4096 * 32064 / 1e9),
