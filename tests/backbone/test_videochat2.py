@@ -206,7 +206,7 @@ def test_few_pictures_are_shown_again(make, backbone):
 
 
 def test_too_many_pictures_are_refused(backbone):
-    with pytest.raises(Refused, match=r"a clip has backbone.frames=5 pictures, got 6; give no more with frames.count"):
+    with pytest.raises(Refused, match=r"a clip has backbone.frames=5 pictures, got 6; give no more"):
         backbone.encode(film(6), frozenset())
 
 
