@@ -29,6 +29,7 @@ FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 # these say where and how fast, not what is predicted
 NEUTRAL = (
     ("backbone", "device"),
+    ("backbone", "device_map"),
     ("relevance", "device"),
     ("frames", "reader"),
     ("frames", "timeout"),

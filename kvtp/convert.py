@@ -71,7 +71,9 @@ def convert(host: Host, target: Path, shard_gib: float) -> list[Path]:
     if found:
         raise CommandError(f"{host.checkpoint} does not fit {type(host).__name__}, {found}")
     new = target.with_name(target.name + ".new")  # until it is whole
-    shutil.rmtree(new, ignore_errors=True)
+    if new.exists() and not (new / "config.json").is_file():
+        raise CommandError(f"{new} is in the way: it would be written until {target} is whole; move it away")
+    shutil.rmtree(new, ignore_errors=True)  # what a stopped conversion left
     new.mkdir(parents=True)
     _furnish(host, model, new)
     entries = _entries(model.to(host.precision), targets(model, weights, host.names), new)

@@ -8,6 +8,8 @@ from collections.abc import Callable, MutableMapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from kvtp.command import CommandError
+
 Decision = TypeVar("Decision")
 PATIENCE = timedelta(days=7)  # ranks meet at the ends only: the fastest may wait for hours
 PORTS = range(20_000, 32_000)  # below those that Linux gives away by itself
@@ -55,6 +57,12 @@ def _first(nodes: str) -> str:
     if found is None:
         raise ValueError(f"SLURM_STEP_NODELIST must be a list of nodes, got {nodes!r}")
     return "".join(part or "" for part in found.groups())
+
+
+def alone(script: str) -> None:
+    """CommandError in one of several processes, which would do the same at once."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise CommandError(f"{script} is one process's work, here are {os.environ['WORLD_SIZE']}; start it once")
 
 
 class Ranks:

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 import kvtp.config  # noqa: F401 — its resolvers are used in conf/
 from kvtp.command import check_command_line, one_line_errors
+from kvtp.ranks import alone
 
 log = logging.getLogger("kvtp.convert")
 
@@ -15,6 +16,7 @@ log = logging.getLogger("kvtp.convert")
 @hydra.main(version_base="1.3", config_path="../conf", config_name="convert")
 def main(cfg: DictConfig) -> None:
     with one_line_errors():
+        alone("scripts/convert.py")
         from kvtp.cell import make
         from kvtp.convert import convert
 

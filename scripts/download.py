@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from kvtp.command import CommandError, check_command_line, one_line_errors
 from kvtp.config import compose_rows
+from kvtp.ranks import alone
 
 log = logging.getLogger("kvtp.download")
 
@@ -17,6 +18,7 @@ log = logging.getLogger("kvtp.download")
 @hydra.main(version_base="1.3", config_path="../conf", config_name="download")
 def main(cfg: DictConfig) -> None:
     with one_line_errors():
+        alone("scripts/download.py")
         if not isinstance(cfg.check, bool):
             raise CommandError(f"check must be true or false, got {cfg.check!r}")
         rows = compose_rows(cfg, own=["check"], always=["benchmark=shapes"])  # any: none is asked

@@ -1,5 +1,6 @@
 """What methods cost on a backbone, from shapes alone or timed with random weights: `python scripts/meter.py --help`."""
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from kvtp.command import ROOT, CommandError, check_command_line, one_line_errors
 from kvtp.config import Row, compose_rows
 from kvtp.errors import check_choice, check_whole
+from kvtp.ranks import alone
 
 log = logging.getLogger("kvtp.meter")
 
@@ -21,12 +23,18 @@ log = logging.getLogger("kvtp.meter")
 @hydra.main(version_base="1.3", config_path="../conf", config_name="meter")
 def main(cfg: DictConfig) -> None:
     with one_line_errors():
+        alone("scripts/meter.py")
         asked: Any = OmegaConf.to_container(cfg.meter)
         try:
             check(cfg.device, asked)
         except ValueError as error:
             raise CommandError(str(error)) from error
         folder = Path(HydraConfig.get().runtime.output_dir)
+        from kvtp.session import versions
+        from kvtp.store import write_whole
+
+        about = {"config": OmegaConf.to_container(cfg, resolve=True), "versions": versions()}
+        write_whole(folder / "about.json", json.dumps(about, indent=2) + "\n")
         if asked["published"]:
             tell_published(folder)
             return
@@ -79,6 +87,9 @@ def check(device: Any, asked: dict[str, Any]) -> None:
             check_whole(f"meter.{key}", value, 1)
     if any(word.startswith(("frames", "benchmark")) for word in HydraConfig.get().overrides.task):
         raise ValueError("nothing is seen or asked here, frames=… and benchmark=… say nothing; give meter.frames=[…]")
+    given = {word.partition("=")[0] for word in HydraConfig.get().overrides.task}
+    if device is None and (idle := sorted(given & {"meter.rounds", "meter.warm_ups", "backbone.device"})):
+        raise ValueError(f"without device=… nothing is timed, {', '.join(idle)} say nothing; give device=cpu or cuda")
     least = {"text": 1, "reply": 0, "repeats": 0, "warm_ups": 1, "rounds": 1}
     for key, low in least.items():
         check_whole(f"meter.{key}", asked[key], low)

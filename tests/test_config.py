@@ -16,7 +16,7 @@ from kvtp.command import CONF, CommandError, check, check_command_line, groups, 
 from kvtp.config import STAGES, Row, compose_rows, method_choices
 
 # said once more, by hand: what may differ between two machines that run the same experiment
-NEUTRAL = {"backbone.device", "frames.reader", "frames.timeout", "frames.workers"}
+NEUTRAL = {"backbone.device", "backbone.device_map", "frames.reader", "frames.timeout", "frames.workers"}
 
 
 def composed(*overrides: str) -> DictConfig:

@@ -14,12 +14,12 @@ import torch
 from accelerate import init_empty_weights
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import AutoTokenizer, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from kvtp.backbone._decoder import Decoder, Pick, greedy, sampler
-from kvtp.backbone._hub import folder_of
-from kvtp.backbone._identity import fingerprint, read_config
+from kvtp.backbone._hub import brief, folder_of
+from kvtp.backbone._identity import fingerprint, read_config, read_tokenizer
 from kvtp.backbone._spread import own_gpus, spread
 from kvtp.backbone._state import Prefill
 from kvtp.backbone._weights import Layout, Weights, fill, weights_in
@@ -171,11 +171,14 @@ class Host(AbstractBackbone):
 
     def bare_model(self) -> Any:
         """Without weights: parameters on the meta device, buffers as they are built."""
-        with init_empty_weights(include_buffers=False):
-            model = self.empty()
+        try:
+            with init_empty_weights(include_buffers=False):
+                model = self.empty()
+        except ImportError as error:
+            raise ValueError(f"backbone.attn={self.attn} cannot be had here: {brief(error)}") from error
         used = {part.config._attn_implementation for part in model.modules() if hasattr(part, "config")}
         if used != {self.attn}:
-            raise RuntimeError(f"backbone.attn={self.attn} was asked for, but the model uses {', '.join(sorted(used))}")
+            raise ValueError(f"backbone.attn={self.attn} was asked for, but the model uses {', '.join(sorted(used))}")
         return model
 
     def placed(self, model: nn.Module) -> Callable[[str], torch.device]:
@@ -199,7 +202,7 @@ class Host(AbstractBackbone):
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        return AutoTokenizer.from_pretrained(self.checkpoint, revision=self.revision)
+        return read_tokenizer(self.checkpoint, self.revision, "backbone.checkpoint")
 
     @cached_property
     def stop(self) -> frozenset[int]:
@@ -286,7 +289,8 @@ class Host(AbstractBackbone):
 
     def words(self, ids: list[int]) -> Float[Tensor, "Q D"]:
         """The LLM's embeddings of tokens."""
-        return self.language[0].embed_tokens(torch.tensor(ids, dtype=torch.int64, device=self.home))
+        embedding = self.language[0].embed_tokens  # of a large model it may lie behind the tower's GPU
+        return embedding(torch.tensor(ids, dtype=torch.int64, device=embedding.weight.device)).to(self.home)
 
     def chat(self, turns: list[dict[str, Any]]) -> str:
         """Turns as the checkpoint's chat template writes them, up to where the reply begins."""

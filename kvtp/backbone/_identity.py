@@ -5,10 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from kvtp.backbone._hub import WEIGHTS, beside, brief, commit_of, file_of
 
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 SAMPLE = 2**20  # bytes read at the beginning, the middle and the end of a file: shards are too large to read whole
 
 
@@ -24,6 +25,17 @@ def read_config(checkpoint: str, revision: str | None, key: str) -> Any:
 def read_json(checkpoint: str, revision: str | None, key: str) -> dict[str, Any]:
     """Likewise, where the configuration is of a class that `transformers` has not."""
     return json.loads(file_of(checkpoint, revision, "config.json", key).read_text())
+
+
+def read_tokenizer(checkpoint: str, revision: str | None, key: str, **told: Any) -> PreTrainedTokenizerBase:
+    """ValueError that names `key` where there is none: `transformers` would make up an empty one."""
+    folder = beside(checkpoint, revision, key)
+    if not any((folder / name).is_file() for name in VOCABULARIES):
+        raise ValueError(f"{key} {checkpoint!r} must hold a tokenizer ({' or '.join(VOCABULARIES)}); fetch it again")
+    try:
+        return AutoTokenizer.from_pretrained(folder, **told)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{key} {checkpoint!r} must hold a tokenizer: {brief(error)}") from error
 
 
 def fingerprint(checkpoint: str, revision: str | None, key: str) -> str:

@@ -6,18 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from kvtp.backbone._connector import Connector
 from kvtp.backbone._decoder import Pick
 from kvtp.backbone._host import WORDS, Host
-from kvtp.backbone._hub import beside, brief
-from kvtp.backbone._identity import read_config
+from kvtp.backbone._identity import read_config, read_tokenizer
 from kvtp.backbone._skeleton import decoder_parts
 from kvtp.backbone._state import Prefill
 from kvtp.backbone._weights import Weights, weights_in
@@ -123,12 +122,12 @@ class VicunaHost(Host):
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        return _tokenizer("backbone.llm", self.llm, self.llm_revision)
+        return read_tokenizer(self.llm, self.llm_revision, "backbone.llm")
 
     @cached_property
     def reader(self) -> PreTrainedTokenizerBase:
         """The Q-Former's tokenizer."""
-        return _tokenizer("backbone.bert", self.bert, self.bert_revision, truncation_side="left")
+        return read_tokenizer(self.bert, self.bert_revision, "backbone.bert", truncation_side="left")
 
     def reading(self, text: str | None) -> Int64[Tensor, " Q"] | None:
         """What the Q-Former reads of a text; None of an empty one: queries alone."""
@@ -186,11 +185,3 @@ def spoken(reply: str) -> str:
     """A reply as the releases read it: up to the next turn's mark (of which the last piece may not be written), without
     the name of who speaks."""
     return reply.split(MARK)[0].removesuffix(MARK_PIECES[0]).split("Assistant:")[-1].strip()
-
-
-def _tokenizer(key: str, name: str, revision: str | None, **told: Any) -> PreTrainedTokenizerBase:
-    folder = beside(name, revision, key)
-    try:
-        return AutoTokenizer.from_pretrained(folder, **told)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{key} {name!r} must hold a tokenizer: {brief(error)}") from error

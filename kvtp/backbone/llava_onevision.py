@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, SiglipVisionModel
 
 from kvtp.backbone._host import WORDS, Host, grid
+from kvtp.backbone._hub import folder_of
 from kvtp.backbone._pool import POOLS, pool_patches, pooled_side, taps
 from kvtp.backbone._siglip import Tower, bare, preprocess
 from kvtp.backbone._skeleton import llava_layers, llava_skeleton, llava_vision
@@ -98,9 +99,14 @@ class LlavaOnevision(Host):
             return Tower(own, self.tower_layers, self.pooling_head().to(self.home).eval())
         return Tower(own, self.tower_layers, own if self.supplies >= HEAD else None)
 
+    def load(self) -> None:
+        super().load()
+        _ = self.tower
+
     def pooling_head(self) -> nn.Module:
         """Of the stock SigLIP: post-norm and pooling head, no layers."""
-        head = Head.from_pretrained(self.head, revision=self.head_revision, dtype=self.precision)
+        assert self.head is not None
+        head = Head.from_pretrained(folder_of(self.head, self.head_revision, "backbone.head"), dtype=self.precision)
         if head.config.hidden_size != self.config.vision_config.hidden_size:
             raise ValueError(
                 f"backbone.head must be as wide as the tower ({self.config.vision_config.hidden_size}), "

@@ -61,6 +61,9 @@ def synchronise() -> None:
     """Wait for the GPU, if this process uses one."""
     if on_cuda():
         torch.cuda.synchronize()
+        for gpu in range(torch.cuda.device_count()):  # a large model is on several; on others it would open a context
+            if torch.cuda.memory_allocated(gpu):
+                torch.cuda.synchronize(gpu)
 
 
 def _event() -> torch.cuda.Event:

@@ -1,13 +1,18 @@
-"""How much memory a GPU held at most. Nothing is told of a CPU: there, caches and decoders share it."""
+"""How much memory GPUs held at most. Nothing is told of a CPU: there, caches and decoders share it."""
 
 import torch
 
 
 def reset_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    for gpu in _gpus(device):
+        torch.cuda.reset_peak_memory_stats(gpu)
 
 
 def peak(device: torch.device) -> dict[str, float]:
-    """`peak_answer` [bytes] since the last reset, weights included."""
-    return {"peak_answer": float(torch.cuda.max_memory_allocated(device))} if device.type == "cuda" else {}
+    """`peak_answer` [bytes] since the last reset, weights included: the sum over this process's GPUs, should the model
+    be spread over several."""
+    return {"peak_answer": float(sum(map(torch.cuda.max_memory_allocated, gpus)))} if (gpus := _gpus(device)) else {}
+
+
+def _gpus(device: torch.device) -> range:
+    return range(torch.cuda.device_count() if device.type == "cuda" else 0)

@@ -97,7 +97,7 @@ def _stages(
     """Of several rows with one backbone it is one object."""
     key = json.dumps(row.config["backbone"], sort_keys=True)
     if key not in known:
-        real = make("backbone", {**row.config["backbone"], "device": "cpu"})
+        real = make("backbone", {**row.config["backbone"], "device": "cpu", "device_map": None})
         try:
             known[key] = DryBackbone(real, text, reply), Account(real)
         except ValueError as error:

@@ -92,7 +92,12 @@ def beside_unpruned(rows: Sequence[Row]) -> list[list[Row]]:
         if all(row.retention_ratio is not None for row in group):
             group.insert(0, group[0].unpruned)
     names = iter(labels([row for group in groups.values() for row in group]))
-    return [[replace(row, name=next(names)) for row in group] for group in groups.values()]
+    return [[replace(row, name=next(names) + _untimed(row)) for row in group] for group in groups.values()]
+
+
+def _untimed(row: Row) -> str:
+    """What a line's name says of networks that are not run."""
+    return " (without its predictor)" if "checkpoint" in row.config["relevance"] else ""
 
 
 def _time(rows: Sequence[Row], frames: Sequence[int], trial: Trial, progress: Steps) -> list[Line]:
@@ -109,7 +114,9 @@ def _time(rows: Sequence[Row], frames: Sequence[int], trial: Trial, progress: St
                 _run(turn, host)
                 progress.step(f"{count} frames, {turn.row.name}, warm-up")
         while waiting := [turn for turn in _standing(turns) if len(turn.rounds) < trial.rounds]:
-            for turn in waiting:
+            # in another order each time: a line shall not always follow the same one
+            first = min(len(turn.rounds) for turn in waiting) % len(waiting)
+            for turn in waiting[first:] + waiting[:first]:
                 if found := _run(turn, host):
                     turn.rounds.append(found)
                     progress.step(f"{count} frames, {turn.row.name}")

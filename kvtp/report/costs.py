@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from kvtp.metric.meter import Line
 from kvtp.metric.published import Published
@@ -74,13 +74,13 @@ def table(lines: Sequence[Line]) -> list[dict[str, Any]]:
 
 def shown(lines: Sequence[Line], columns: Mapping[str, tuple[str, str]] = COLUMNS) -> str:
     known = {key: column for key, column in columns.items() if any(key in (line.costs or {}) for line in lines)}
-    page = Table("frames", "run", "kept", *(title for title, _ in known.values()), box=None)
+    page = Table("frames", Column("run", no_wrap=True), "kept", *(title for title, _ in known.values()), box=None)
     for line in lines:
         told = line.costs or {}
         numbers = [form.format(told[key]) if key in told else "–" for key, (_, form) in known.items()]
         page.add_row(str(line.frames), line.name, _kept(line), *numbers)
     text = StringIO()
-    Console(width=220, file=text).print(page)
+    Console(width=220 + max(len(line.name) for line in lines), file=text).print(page)
     refused = [f"{line.name} {_kept(line)}, {line.frames} frames: {line.refused}" for line in lines if line.refused]
     return "\n".join([text.getvalue(), *refused])
 
