@@ -11,8 +11,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from shell import Shell, ask
 
-from kvtp.command import CONF
-from kvtp.ranks import PORTS, adopt
+from kvtp.command import CONF, CommandError
+from kvtp.ranks import PORTS, adopt, alone
 
 LAUNCHERS = sorted(path.stem for path in (CONF / "hydra" / "launcher").glob("*.yaml"))
 STEP = {  # of `srun` in an allocation of two nodes, four tasks on each: the last but one
@@ -177,3 +177,11 @@ def test_the_command_line_shows_a_launcher(project_root: Path, tmp_path: Path) -
     assert status == 0, said
     shown = OmegaConf.create(said).hydra.launcher
     assert shown.array_parallelism == 32
+
+
+def test_one_process_is_enough(monkeypatch) -> None:
+    """For what several would do at once, into one file."""
+    alone("scripts/meter.py")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(CommandError, match=r"scripts/meter\.py is one process's work, here are 2; start it once"):
+        alone("scripts/meter.py")

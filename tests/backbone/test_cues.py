@@ -1,5 +1,6 @@
 """Cues of the tower against `transformers`' own modules with eager attention; pooling against its micro-examples."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -87,6 +88,24 @@ def test_identity_changes_with_the_weights(tiny, tmp_path):
     assert tiny(checkpoint=str(moved)).identity != host.identity
     assert tiny(head=None).identity != host.identity
     assert "model" not in host.__dict__
+
+
+def test_the_processors_template_is_the_one(tiny, tmp_path, prompt):
+    """Older checkpoints have two: their tokenizer's knows no videos."""
+    moved = shutil.copytree(tiny().checkpoint, tmp_path / "tiny")
+    told = "{% for part in messages[0]['content'] %}{{ part['text'] or '<video>!' }}{% endfor %}"
+    (moved / "chat_template.json").write_text(json.dumps({"chat_template": told}))
+    host = tiny(checkpoint=str(moved))
+    before, after = host.around(host.blank(2, (90, 160)), prompt)
+    assert (before, host.tokenizer.decode(after)) == ([], f"!{prompt.text}")
+
+
+def test_a_tokenizer_that_is_not_there_is_missing(tiny, tmp_path):
+    """`transformers` would make up an empty one, and every question would be read as nothing."""
+    moved = shutil.copytree(tiny().checkpoint, tmp_path / "tiny")
+    (moved / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"backbone\.checkpoint .* must hold a tokenizer \(tokenizer\.json or"):
+        tiny(checkpoint=str(moved)).load()
 
 
 def test_chunks_do_not_change_anything(tiny, frames):

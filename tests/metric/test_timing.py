@@ -393,6 +393,7 @@ def test_the_command_needs_shapes_only(project_root, tmp_path) -> None:
         (("device=cpu", "meter.rounds=0"), "meter.rounds must be a whole number in [1, inf], got 0"),
         (("meter.size=[360]",), "meter.size must be a list of two whole numbers, height and width, got [360]"),
         (("device=cpu", "meter.published=true"), "meter.published=true times nothing, device=cpu says nothing"),
+        (("meter.rounds=9",), "without device=… nothing is timed, meter.rounds say nothing; give device=cpu or cuda"),
     ],
 )
 def test_wrong_values_are_one_line(project_root, tmp_path, words, message) -> None:
