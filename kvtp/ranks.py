@@ -52,11 +52,11 @@ def adopt(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def _first(nodes: str) -> str:
-    """Of a list as Slurm writes it: `a[03-05,9]-x,b7` begins with a03-x."""
-    found = re.match(r"([^,[]+)(?:\[(\d+)[^]]*\])?([^,[]*)", nodes)
+    """Of a list as Slurm writes it: `a[03-05,9]-x[0-1],b7` begins with a03-x0."""
+    found = re.match(r"([^,[]|\[\d+[^]]*\])+", nodes)
     if found is None:
         raise ValueError(f"SLURM_STEP_NODELIST must be a list of nodes, got {nodes!r}")
-    return "".join(part or "" for part in found.groups())
+    return re.sub(r"\[(\d+)[^]]*\]", r"\1", found[0])
 
 
 def alone(script: str) -> None:

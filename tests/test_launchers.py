@@ -81,6 +81,7 @@ def test_what_slurm_tells_becomes_what_torchrun_tells() -> None:
         ("a[3,5-9],b", "a3"),
         ("a[010-012]-ib,b[1-2]", "a010-ib"),
         ("n.org", "n.org"),
+        ("rack[0-1]node[0-3,7]", "rack0node0"),
     ],
 )
 def test_the_first_of_a_list_of_nodes(nodes: str, first: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, ModelInfo, constants, snapshot_download
-from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from tqdm import tqdm
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "*.pth")  # the first of these that there is
@@ -140,7 +140,8 @@ def _no_id(checkpoint: str, key: str) -> ValueError:
 def _missing(checkpoint: str, revision: str | None, key: str, files: list[str], reason: Exception) -> ValueError:
     repository, inside = parts(checkpoint)
     told = (f" --revision {revision}" if revision else "") + (f" --include '{inside}*'" if inside else "")
-    why = "HF_HUB_OFFLINE: nothing is fetched" if constants.HF_HUB_OFFLINE else brief(reason.__cause__ or reason)
+    said = reason if isinstance(reason, RepositoryNotFoundError) else reason.__cause__ or reason  # gated, or not there
+    why = "HF_HUB_OFFLINE: nothing is fetched" if constants.HF_HUB_OFFLINE else brief(said)
     return ValueError(
         f"{key} {checkpoint!r} is neither a folder with a config.json nor a hub id that is all in the cache "
         f"({constants.HF_HUB_CACHE}), and {constants.ENDPOINT} does not give it ({why}). Needed of "
