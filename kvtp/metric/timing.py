@@ -19,7 +19,7 @@ from kvtp.config import Row, labels
 from kvtp.errors import Refused
 from kvtp.frames.base import AbstractFrames
 from kvtp.metric.latency import on_cuda, synchronise
-from kvtp.metric.memory import peak, reset_peak
+from kvtp.metric.memory import peak, reset_peak, too_little
 from kvtp.metric.meter import QUESTION, Line, Nothing, choosing
 from kvtp.metric.speed import Round, Timing, speed, timing
 from kvtp.pipeline import Pipeline
@@ -133,7 +133,9 @@ def _load(host: RandomHost) -> str:
     begun, unfit = perf_counter(), ""
     try:
         host.load()
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not too_little(error):
+            raise
         unfit = f"the weights need more memory than {host.home} has ({_told(error)}); choose a smaller backbone"
     except ValueError as error:  # several GPUs are asked for, and there is none
         raise CommandError(str(error)) from error
@@ -169,7 +171,9 @@ def _run(turn: Turn, host: RandomHost) -> Round | None:
         found, turn.answer = _round(turn.pipeline, host)
     except Refused as error:
         turn.refused = str(error)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not too_little(error):
+            raise
         turn.refused = (
             f"it needs more memory than {host.home} has ({_told(error)}); give fewer meter.frames, or a smaller "
             "backbone.frame_chunk"
@@ -192,7 +196,7 @@ def _round(pipeline: Pipeline, host: RandomHost) -> tuple[Round, Answer]:
     return Round(pipeline.clock.take(), (host.first_token - begun) * 1e3, whole * 1e3, most), answer
 
 
-def _told(error: torch.OutOfMemoryError) -> str:
+def _told(error: RuntimeError) -> str:
     """How much was asked for, and how much there is; not how the allocator may be tuned."""
     return str(error).partition(" Including")[0].rstrip(".")
 

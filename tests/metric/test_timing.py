@@ -17,6 +17,7 @@ from kvtp.config import Row, method_choices
 from kvtp.errors import Refused
 from kvtp.metric.dry import Chance
 from kvtp.metric.latency import Stopwatch
+from kvtp.metric.memory import too_little
 from kvtp.metric.meter import Line, meter
 from kvtp.metric.speed import Round, Timing, limit, speed, timing
 from kvtp.metric.timing import Noise, Trial, time_rows
@@ -257,6 +258,16 @@ def fails(monkeypatch, where: str, when) -> Counter:
 
     monkeypatch.setattr(Family, where, full)
     return calls
+
+
+def test_a_cpu_says_in_words_that_memory_does_not_suffice() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**58, dtype=torch.uint8)
+    assert too_little(caught.value)
+    assert too_little(torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(RuntimeError) as caught:
+        torch.zeros(2) @ torch.zeros(3)
+    assert not too_little(caught.value)
 
 
 def test_memory_that_does_not_suffice_refuses_one_line(tiny, monkeypatch, asked) -> None:
