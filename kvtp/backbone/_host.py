@@ -246,7 +246,7 @@ class Host(AbstractBackbone):
     @torch.inference_mode()
     def embed(self, tokens: VisualTokens, prompt: Prompt) -> Prefill:
         before, after = (self.words(ids) for ids in self.around(tokens, prompt))
-        return Prefill.lay_out(prompt, before, tokens, after, self.newlines, self.separators())
+        return Prefill.lay_out(prompt, before, tokens, after, self.newlines, self.separators().to(self.home))
 
     @torch.inference_mode()
     def prefill(self, state: Prefill, upto: int, site: Site = "layer") -> Prefill:

@@ -50,9 +50,7 @@ class RandomHost(Host):
 
     def furnish(self, model: Any) -> None:
         place, bare = self.placed(model), dict(model.named_parameters(remove_duplicate=False))
-        sources = {name: name for name in bare}
-        if getattr(self.text_config, "tie_word_embeddings", False):
-            sources |= dict(self.layout.tied)
+        sources = {name: name for name in bare} | dict(self.names.tied)
         made: dict[int, nn.Parameter] = {}  # by what they stand in for, which may have several names
         for name, source in sources.items():
             if id(bare[source]) not in made:

@@ -18,24 +18,18 @@ def own_gpus(count: int) -> range:
     return range(first, first + each)
 
 
-def spread(
-    model: nn.Module, dtype: torch.dtype, free: Mapping[int, int], blocks: tuple[str, ...] | None = None
-) -> Callable[[str], torch.device]:
-    """`model` on the meta device, `free` bytes of each GPU by its number; `blocks`: classes of modules that stay whole,
-    None = as the model says.
-
-    ValueError if it does not fit.
-    """
+def spread(model: nn.Module, dtype: torch.dtype, free: Mapping[int, int]) -> Callable[[str], torch.device]:
+    """`model` on the meta device, `free` bytes of each GPU by its number. ValueError if it does not fit."""
     if not free:
         raise ValueError("backbone.device_map=auto needs a GPU for each process, there is none; use device_map=null")
-    whole = blocks if blocks is not None else tuple(getattr(model, "_no_split_modules", None) or ())
+    whole = list(getattr(model, "_no_split_modules", None) or ())
     need = sum(weight.numel() for weight in model.parameters()) * dtype.itemsize
     for share in SHARES:  # accelerate fills one GPU after the other
         limits: dict[int | str, int] = {
             number: int(min(size * (1 - SPARE), share * need / len(free))) for number, size in free.items()
         }
         limits["cpu"] = 2**60
-        found = infer_auto_device_map(model, limits, no_split_module_classes=list(whole), dtype=dtype)
+        found = infer_auto_device_map(model, limits, no_split_module_classes=whole, dtype=dtype)
         if "cpu" not in found.values():
             break
     else:

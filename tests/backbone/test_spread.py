@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from backbone import hosts
 from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, FakeTensorMode
 from transformers import LlavaOnevisionForConditionalGeneration
 
@@ -63,6 +64,18 @@ def test_four_gpus_hold_it(large: Any, first: int) -> None:
     ]
     assert max(held) <= (1 - SPARE) * 80 * GIB
     assert max(held) < 1.25 * min(held)
+
+
+@pytest.mark.parametrize("count", [2, 3, 6, 8])
+@pytest.mark.parametrize("name", ["llava_onevision_7b", "llava_video_7b", "qwen2_5_vl_7b", "pllava_7b", "tarsier_7b"])
+def test_what_sees_is_on_the_first(name: str, count: int, project_root: Path) -> None:
+    """However small the shares are: pictures are taken there, and states of the tower go straight to the projector.
+    (Word embeddings may come later; what they give is brought back.)"""
+    model = hosts.host(name, checkpoint=str(project_root / "shapes" / name)).bare_model()
+    place = spread(model, DTYPE, {number: 80 * GIB for number in range(count)})
+    seeing = ("model.vision_tower.", "model.visual.", "model.multi_modal_projector.")
+    found = {place(name).index for name, _ in model.named_parameters() if name.startswith(seeing)}
+    assert found == {0}
 
 
 def test_buffers_have_a_place_too(large: Any) -> None:
