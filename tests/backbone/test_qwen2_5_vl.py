@@ -332,6 +332,36 @@ def test_original_positions_give_transformers_logits(backbone, frames, prompt, s
     torch.testing.assert_close(logits, expected, **CLOSE)
 
 
+@pytest.mark.parametrize("mrope", ["transformers", "original"])
+@torch.inference_mode()
+def test_a_conversation_of_several_turns(make, backbone, frames, prompt, mrope):
+    """One exchange before the film, one after it, then a question: positions and logits of all rows are theirs, for
+    `original` with the text after the film moved behind the greatest place on any axis."""
+    host = make(like=backbone, mrope=mrope)
+    end, begin = "<|im_end|>\n", "<|im_start|>"
+    before = f"{begin}user\nWhat is red?{end}{begin}assistant\nA circle.{end}{begin}user\n<|vision_start|>"
+    after = (
+        f"<|vision_end|>And here?{end}{begin}assistant\nA square.{end}{begin}user\n{prompt.text}{end}{begin}assistant\n"
+    )
+    host.around = lambda tokens, prompt: (host.ids(before), host.ids(after))
+    inputs = hf_inputs(host, frames, prompt)
+    pads = [host.config.video_token_id] * int(inputs["mm_token_type_ids"].bool().sum())
+    ids = torch.tensor([[*host.ids(before), *pads, *host.ids(after)]])
+    inputs |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    inputs["mm_token_type_ids"] = 2 * (ids == host.config.video_token_id).int()
+    position, _ = host.model.model.get_rope_index(**{k: v for k, v in inputs.items() if "pixel" not in k})
+    if mrope == "original":
+        behind = len(host.ids(before)) + len(pads)
+        last = int(position[..., :behind].max()) + 1
+        position[..., behind:] = last + torch.arange(ids.shape[1] - behind)
+    state = host.embed(host.encode(frames, frozenset()), prompt)
+    assert torch.equal(state.position, position[:, 0])
+    expected = host.model(**inputs, position_ids=position).logits[0]
+    hidden = host.prefill(state, host.shape.layers).hidden
+    logits = host.model.lm_head(host.model.model.language_model.norm(hidden))
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
+
+
 @torch.inference_mode()
 def test_sixteen_greedy_tokens_equal_generate(make, backbone, frames, prompt):
     host = make(like=backbone, mrope="transformers")
