@@ -2,24 +2,25 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from kvtp.backbone._state import Prefill
-from kvtp.backbone.base import AbstractBackbone
+from kvtp.backbone.base import AbstractBackbone, Site
 from kvtp.benchmark.base import AbstractBenchmark
 from kvtp.budget.base import AbstractBudget
 from kvtp.errors import Refused
 from kvtp.frames.base import AbstractFrames
 from kvtp.metric.account import MethodCost
+from kvtp.metric.counted import Counted
 from kvtp.metric.latency import Stopwatch
 from kvtp.pruner.base import AbstractPruner
 from kvtp.relevance.base import AbstractRelevance
 from kvtp.scout.base import AbstractScout
-from kvtp.types import Answer, Budget, Frames, Question, VideoRef, VisualTokens
+from kvtp.types import INSIDE, Answer, Budget, Frames, Question, VideoRef, VisualTokens
 
 
 @dataclass
@@ -36,14 +37,16 @@ class Pipeline:
     clock: Stopwatch = field(default_factory=Stopwatch)
     # FLOPs of a selection by layer and visual tokens alive, counted once: budgets of one total cost about the same
     selecting: dict[tuple[int, int], float] = field(default_factory=dict)
+    compressing: dict[int, float] = field(default_factory=dict)  # FLOPs of a cache policy per layer, by rows, likewise
 
     def __post_init__(self) -> None:
-        for attribute in ("cache", "tower"):
-            if getattr(self.pruner, attribute) is not None:
-                raise ValueError(
-                    f"{type(self.pruner).__name__} sets {attribute}, which {type(self.backbone).__name__} does not "
-                    "run; choose another method or backbone"
-                )
+        self._check_layers()
+        if self.pruner.tower is not None and not self.backbone.prunes_tower:
+            raise ValueError(
+                f"{type(self.pruner).__name__} acts inside the vision tower, which {self.backbone.called} as configured "
+                "does not allow (its tokens are pooled or have newlines after rows); choose another backbone, or "
+                "backbone.newline=frame where there is one"
+            )
         given = self.backbone.supplies | self.scout.supplies
         for stage in (self.scout, self.relevance, self.budget, self.pruner):
             if missing := stage.cues - given:
@@ -52,6 +55,21 @@ class Pipeline:
                     f"{self.backbone.called} as configured gives {', '.join(sorted(given))}; "
                     "choose another method or backbone, or name a pooling head in backbone.head"
                 )
+
+    def _check_layers(self) -> None:
+        """ValueError for a method that acts deeper than the model is."""
+        depth, called = self.backbone.shape.layers, self.backbone.called
+        name, layers = type(self.pruner).__name__, () if self.pruner.layers == "all" else self.pruner.layers
+        if max(layers, default=0) >= depth:
+            raise ValueError(
+                f"{name} acts after layer {max(layers)}, {called} has {depth}; set pruner.layer below that"
+            )
+        watched = max(() if self.pruner.cache is None else self.pruner.cache.watches, default=-1)
+        if watched >= depth - 1:
+            raise ValueError(
+                f"{name} hides rows from layer {watched + 1} on while it decodes, the layers of {called} are 0 to "
+                f"{depth - 1}; set pruner.decode_layer to one of them"
+            )
 
     @property
     def cues(self) -> frozenset[str]:
@@ -72,7 +90,7 @@ class Pipeline:
         for later in following:
             self.frames.prefetch(later)
         with self.clock("vision"):
-            tokens = self.backbone.encode(frames, cues)
+            tokens = self.backbone.encode(frames, cues - INSIDE)
         return frames, tokens
 
     def look(self, frames: Frames) -> None:
@@ -93,11 +111,13 @@ class Pipeline:
         with self.clock("prune"), refusing():
             budget = self.granted(relevance, tokens)
         with self.clock("embed"):
-            state = self.backbone.embed(tokens, prompt)
+            state = self.backbone.embed(replace(tokens, asked=self.pruner.cues & INSIDE), prompt)
         selection, counted = 0.0, False
-        for layer in self.layers(budget):
+        policy = self.policy(budget)
+        state = replace(state, policy=policy)
+        for layer, site in self.calls(budget):
             with self.clock("prefill"):
-                state = self.backbone.prefill(state, layer, self.pruner.site)
+                state = self.backbone.prefill(state, layer, site)
             key = (layer, len(state.visual_at))
             if key in self.selecting:
                 with self.clock("prune"):
@@ -112,6 +132,8 @@ class Pipeline:
             self.clock.forget("prune")
         with self.clock("prefill"):
             state = self.backbone.prefill(state, self.backbone.shape.layers)
+        if policy is not None:
+            selection += policy.flops
         with self.clock("decode"):
             answer = self.backbone.generate(state)
         predictor = self.relevance.flops(frames, question) + self.scout.flops(frames, question)
@@ -125,11 +147,20 @@ class Pipeline:
             )
         return budget
 
-    def layers(self, budget: Budget) -> Sequence[int]:
+    def calls(self, budget: Budget) -> Sequence[tuple[int, Site]]:
         """Where the pruner is called. At retention 1 nowhere: the unpruned model, bit for bit."""
         if budget.retention_ratio == 1:
             return ()
-        return range(self.backbone.shape.layers) if self.pruner.layers == "all" else self.pruner.layers
+        pruner = self.pruner
+        layers = range(self.backbone.shape.layers) if pruner.layers == "all" else pruner.layers
+        first: list[tuple[int, Site]] = [(0, "layer")] if pruner.at_input else []
+        return [*first, *((layer, pruner.site) for layer in layers)]
+
+    def policy(self, budget: Budget) -> Counted | None:
+        """What happens to the caches, if anything does. Its time is part of the prefill's."""
+        if budget.retention_ratio == 1 or self.pruner.cache is None:
+            return None
+        return Counted(self.pruner.cache, self.backbone.shape, self.compressing)
 
     def cut(self, state: Prefill, budget: Budget) -> Prefill:
         with refusing():

@@ -118,6 +118,8 @@ class Run:
                 "tokens_per_layer": answer.tokens_per_layer,
                 "flops": done.flops,
                 "memory": done.memory,
+                "cache_rows": answer.cache_rows,
+                "told": answer.told,
                 "likelihoods": answer.likelihoods,
             }
         prediction = Prediction(

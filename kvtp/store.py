@@ -188,8 +188,12 @@ def _prediction(line: bytes, where: str) -> Prediction:
         if not isinstance(fields, dict):
             raise TypeError("it is no JSON object")
         check_choice("outcome", fields["outcome"], OUTCOMES)
-        tokens = fields.pop("tokens_per_layer")
-        return Prediction(**fields, tokens_per_layer=tokens and {kind: tuple(rows) for kind, rows in tokens.items()})
+        tokens, cached = fields.pop("tokens_per_layer"), fields.pop("cache_rows", None)
+        return Prediction(
+            **fields,
+            tokens_per_layer=tokens and {kind: tuple(rows) for kind, rows in tokens.items()},
+            cache_rows=cached and tuple(cached),
+        )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CommandError(
             f"{where} is no prediction ({error}); remove that line, and its question is asked again"

@@ -5,7 +5,7 @@ from typing import Any
 
 from kvtp.benchmark.base import AbstractBenchmark
 from kvtp.config import Row
-from kvtp.metric.costs import costs
+from kvtp.metric.costs import MIB, costs
 from kvtp.metric.statistics import interval
 from kvtp.types import ERRORS, Prediction
 
@@ -37,6 +37,7 @@ def summarise(
         "interval": interval(predictions),
         "tokens": visual_tokens(predictions),
         "costs": costs(predictions),
+        "cache": caches(predictions),
         "failures": [{"question_id": one.question_id, "outcome": one.outcome, "message": one.text} for one in failures],
         "versions": [one for place, one in enumerate(versions) if one not in versions[:place]],
     }
@@ -76,6 +77,17 @@ def visual_tokens(predictions: Sequence[Prediction]) -> dict[str, Any] | None:
         "at_decode": per_layer[-1],
         "per_layer": per_layer,
     }
+
+
+def caches(predictions: Sequence[Prediction]) -> dict[str, Any] | None:
+    """The KV cache of each LLM layer when decoding starts, mean over the questions answered: rows, and MiB. None where
+    nothing was answered."""
+    told = [(row.cache_rows, row.memory["kv_cache"]) for row in predictions if row.cache_rows and row.memory]
+    if not told:
+        return None
+    per_layer = [sum(layer) / len(told) for layer in zip(*(rows for rows, _ in told), strict=True)]
+    row = sum(size for _, size in told) / len(told) / sum(per_layer)  # bytes; layers are alike
+    return {"rows_per_layer": per_layer, "mib_per_layer": [rows * row / MIB for rows in per_layer]}
 
 
 def table(summaries: Sequence[dict[str, Any]]) -> str:

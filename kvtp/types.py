@@ -112,7 +112,7 @@ class Cues:
     frame_feature: Float[Tensor, "T C"] | None = None  # the pooling head's output
     # of the question
     question_feature: Float[Tensor, " D"] | None = None  # mean LLM word embedding of the bare question
-    text_features: Float[Tensor, "Q D"] | None = None  # LLM word embeddings of the bare question
+    text_features: Float[Tensor, "words D"] | None = None  # LLM word embeddings of the bare question
     scout: Float[Tensor, " K"] | None = _per_token(-1)
     # inside the LLM, of the last layer run: rows are softmaxed over the whole sequence
     question_attention: Float[Tensor, "H Q K"] | None = _per_token(-1)
@@ -130,6 +130,7 @@ class Cues:
 
 
 CUES = frozenset(cue.name for cue in fields(Cues))
+INSIDE = frozenset({"question_attention", "question_attention_plain", "last_attention"})  # told by LLM layers
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,8 @@ class VisualTokens:
     depth: int = 0  # LLM layers in all
     history: tuple[int, ...] = ()  # tokens at layer 0, then tokens left by each earlier call of the pruner
     cues: Cues = field(default_factory=Cues)
+    asked: frozenset[str] = frozenset()  # those of INSIDE that are wanted at every cut
+    tower_rows: tuple[int, ...] = ()  # where a pruner acts in the tower: per look, entering each block, then left
     duration: float = 0.0  # [s] of the whole film
     # the tower's states, for hosts whose connector reads the question: `features` have width 0 until it is asked
     states: Float[Tensor, "pictures P C"] | None = None
@@ -198,12 +201,14 @@ class Budget:
 class Selection:
     """Which rows stay: strictly ascending rows of the tokens given; −1 = a row without a source.
 
-    `features` None = the rows unchanged, else what stands in them now (merged tokens). Only a pruner's
-    `variant: official` may repeat or permute rows.
+    `features` None = the rows unchanged, else what stands in them now (merged tokens). `everything`: said by a pruner
+    that keeps all rows as they are, so that nothing is copied. Only a pruner's `variant: official` may repeat or permute
+    rows.
     """
 
     index: Int64[Tensor, " N"]
     features: Float[Tensor, "N D"] | None = None
+    everything: bool = False
 
     def __post_init__(self) -> None:
         if self.features is not None and len(self.features) != len(self.index):
@@ -237,6 +242,9 @@ class Answer:
     steps: tuple[int, ...]  # tokens run through the LLM after the prefill; one entry per continuation of the cache
     kept: Int64[Tensor, " K"] = field(compare=False)  # visual tokens in the last layer: rows at layer 0, −1 = made
     likelihoods: Mapping[str, float] | None = None
+    unseen: int = 0  # cached rows that a policy hid from written tokens, summed over tokens and layers
+    told: Mapping[str, float] = field(default_factory=dict)  # what the cache policy says of this question
+    tower_rows: tuple[int, ...] = ()  # of `VisualTokens`
 
 
 @dataclass(frozen=True)
@@ -265,5 +273,7 @@ class Prediction:
     timings_ms: Mapping[str, float]
     flops: Mapping[str, float] | None = None  # as told in kvtp.metric.account
     memory: Mapping[str, float] | None = None  # likewise [bytes]
+    cache_rows: tuple[int, ...] | None = None  # in each layer's KV cache when decoding starts
+    told: Mapping[str, float] | None = None  # what the method's cache policy says of the question
     reader: str | None = None  # that decoded the video
     likelihoods: Mapping[str, float] | None = None

@@ -8,7 +8,7 @@ from toys import ToyBenchmark, ToyFilm
 
 from kvtp.budget.base import AbstractBudget
 from kvtp.pipeline import Pipeline, Refused
-from kvtp.pruner.base import AbstractPruner
+from kvtp.pruner.base import AbstractCachePolicy, AbstractPruner
 from kvtp.relevance.base import AbstractRelevance
 from kvtp.scout.base import AbstractScout
 from kvtp.scout.none import NoScout
@@ -83,6 +83,15 @@ def test_layers_and_site(line, layers, site, expected):
     assert {call.depth for call in pruner.calls} == {4}
 
 
+def test_a_call_before_the_first_attention(line):
+    """FrameFusion's: then after the attention of each layer."""
+    pruner = Recorder("all", site="attention", at_input=True, positions="keep")
+    answer = line(pruner, FIFTH)(QUESTION)
+    assert answer.tokens_per_layer["visual"] == (52,) * 4
+    assert [call.layer for call in pruner.calls] == [0, 0, 1, 2, 3]
+    assert answer.mlp_rows == (sum(rows[0] for rows in answer.tokens_per_layer.values()),) * 4
+
+
 def test_positions_reach_the_sequence(line):
     pruner = Recorder((0, 1), positions="keep")
     line(pruner, FIFTH)(QUESTION)
@@ -127,10 +136,19 @@ def test_a_cue_that_nobody_gives_is_refused_before_weights_load(tiny, line):
     assert "model" not in untouched.__dict__
 
 
-@pytest.mark.parametrize("attribute", ["cache", "tower"])
-def test_what_the_engine_does_not_run_is_refused(line, attribute):
-    with pytest.raises(ValueError, match=f"Recorder sets {attribute}, which LlavaOnevision does not run"):
-        line(Recorder(**{attribute: object()}), FIFTH)
+def test_what_the_backbone_does_not_run_is_refused_before_weights_load(tiny, line):
+    untouched = tiny()
+    with pytest.raises(
+        ValueError, match="Recorder acts inside the vision tower, which LlavaOnevision .* choose another"
+    ):
+        line(Recorder(tower=object()), FIFTH, backbone=untouched)
+    with pytest.raises(ValueError, match=r"Recorder acts after layer 4, .* has 4; set pruner\.layer below"):
+        line(Recorder((1, 4)), FIFTH, backbone=untouched)
+    policy = AbstractCachePolicy()
+    policy.watches = frozenset({3})
+    with pytest.raises(ValueError, match="hides rows from layer 4 on .* 0 to 3; set pruner.decode_layer"):
+        line(Recorder(cache=policy), FIFTH, backbone=untouched)
+    assert "model" not in untouched.__dict__
 
 
 def test_likelihoods_of_an_open_question_are_refused(tiny, line):

@@ -7,17 +7,28 @@ FlashAttention would take gaps for packed sequences. Rotary embeddings carry the
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from transformers import TemperatureLogitsWarper, TopPLogitsWarper
+from transformers import DynamicCache, TemperatureLogitsWarper, TopPLogitsWarper
 
-from kvtp.backbone._state import Prefill
+from kvtp.attention import attention_rows, rotate
+from kvtp.backbone._state import Asking, Prefill
 from kvtp.backbone.base import Site
+from kvtp.pruner.base import AbstractCachePolicy
 
 Pick = Callable[[Float[Tensor, " V"]], int]
+Rotary = tuple[Tensor, Tensor]  # cos and sin, each [1, rows, d]
+
+
+@dataclass
+class Unseen:
+    """Cached rows that a policy hid from written tokens, summed over tokens and layers."""
+
+    rows: int = 0
 
 
 class Decoder:
@@ -39,13 +50,20 @@ class Decoder:
             )
         hidden, layer, half = state.hidden[None], state.layer, state.half
         counts, starts, mlp_rows = list(state.counts), list(state.starts), list(state.mlp_rows)
+        asking, last = state.asking, upto - (site == "layer")
         rotary = self.model.rotary_emb(hidden, state.position.unsqueeze(-2))
+        visual = None if state.policy is None else state.visual_rows
         while (layer, half) != (upto, site == "attention"):
             if half:
                 mlp_rows.append(len(state))
                 hidden, layer = self._feed(layer, hidden), layer + 1
             else:
-                hidden = self._attend(layer, hidden, rotary, state.cache)
+                if layer == last and state.tokens.asked:
+                    asking = self._asking(layer, hidden[:, len(state) - state.after :], rotary)
+                before, hidden = hidden, self._attend(layer, hidden, rotary, state.cache)
+                if state.policy is not None:
+                    self._compress(state.policy, layer, before, rotary, state.cache, visual)
+                del before
                 counts.append(state.count)
                 starts.append(state.next_position)
             half = not half
@@ -54,6 +72,7 @@ class Decoder:
             hidden=hidden[0].to(state.hidden.device),  # a state stays in one place, for what cuts it
             layer=layer,
             half=half,
+            asking=asking,
             counts=tuple(counts),
             starts=tuple(starts),
             mlp_rows=tuple(mlp_rows),
@@ -63,29 +82,36 @@ class Decoder:
         """Of the token after the prompt, in fp32. The state must have run through all layers."""
         return self._read(state.hidden[-1])
 
-    def write(self, state: Prefill, pick: Pick, stop: frozenset[int], limit: int) -> list[int]:
+    def write(
+        self, state: Prefill, pick: Pick, stop: frozenset[int], limit: int, unseen: Unseen | None = None
+    ) -> list[int]:
         """Token ids of the reply, without the stop token. Extends the cache in place by all but the `limit`th."""
-        logits = self.logits(state)
+        logits = self._begin(state)
         reply: list[int] = []
         while len(reply) < limit and (token := pick(logits)) not in stop:
             reply.append(token)
             if len(reply) < limit:
-                logits = self._step(state, token, len(reply) - 1)
+                logits = self._step(state, token, len(reply) - 1, unseen)
         return reply
 
-    def likelihood(self, state: Prefill, reply: Sequence[int]) -> float:
+    def likelihood(self, state: Prefill, reply: Sequence[int], unseen: Unseen | None = None) -> float:
         """Log-probability [nats] of a reply, summed over its tokens. Leaves the cache as it was."""
         lengths = [layer.keys.shape[-2] for layer in state.cache.layers]
-        logits, total = self.logits(state), 0.0
+        logits, total = self._begin(state), 0.0
         for step, token in enumerate(reply):
             total += float(logits.log_softmax(-1)[token])
             if step + 1 < len(reply):
-                logits = self._step(state, token, step)
+                logits = self._step(state, token, step, unseen)
         for layer, length in zip(state.cache.layers, lengths, strict=True):
             layer.keys, layer.values = layer.keys[..., :length, :], layer.values[..., :length, :]
         return total
 
-    def _attend(self, layer: int, hidden: Tensor, rotary: tuple[Tensor, Tensor], cache: object) -> Tensor:
+    def _begin(self, state: Prefill) -> Float[Tensor, " V"]:
+        if state.policy is not None:
+            state.policy.reset()
+        return self.logits(state)
+
+    def _attend(self, layer: int, hidden: Tensor, rotary: Rotary, cache: DynamicCache) -> Tensor:
         block, rows = self.model.layers[layer], hidden.shape[1]
         mask = None
         if rows > 1 and self.model.config._attn_implementation == "eager":
@@ -104,16 +130,86 @@ class Decoder:
         hidden = hidden.to(_device(block))  # a cut after its attention brought it back
         return hidden + block.mlp(block.post_attention_layernorm(hidden))
 
-    def _step(self, state: Prefill, token: int, step: int) -> Float[Tensor, " V"]:
+    def _queries(self, layer: int, hidden: Float[Tensor, "1 n D"], rotary: Rotary, turned: bool) -> Tensor:
+        """As the layer makes them of what enters it, [H, n, d]; `turned`: positions in them."""
+        block = self.model.layers[layer]
+        attention = block.self_attn
+        hidden, cos, sin = (each.to(_device(block)) for each in (hidden, *rotary))
+        queries = attention.q_proj(block.input_layernorm(hidden))[0].unflatten(-1, (-1, attention.head_dim))
+        if (norm := getattr(attention, "q_norm", None)) is not None:
+            queries = norm(queries)
+        queries = queries.transpose(0, 1)
+        return rotate(queries, cos[0], sin[0]) if turned else queries
+
+    def _asking(self, layer: int, text: Float[Tensor, "1 after D"], rotary: Rotary) -> Asking:
+        """`text`: what enters the layer of the rows after the video."""
+        cos, sin = (each.to(_device(self.model.layers[layer])) for each in rotary)
+        count = text.shape[1]
+        return Asking(
+            layer=layer,
+            # a copy: the slice would keep all rows of the sequence
+            queries=partial(
+                self._queries, layer, text.clone(), (cos[:, cos.shape[1] - count :], sin[:, sin.shape[1] - count :])
+            ),
+            scale=self.model.layers[layer].self_attn.scaling,
+            rotary=(cos[0], sin[0]),
+        )
+
+    def _compress(
+        self,
+        policy: AbstractCachePolicy,
+        layer: int,
+        hidden: Float[Tensor, "1 S D"],
+        rotary: Rotary,
+        cache: DynamicCache,
+        visual: Tensor | None,
+    ) -> None:
+        """`hidden`: what entered the layer's attention."""
+        assert visual is not None
+        held = cache.layers[layer]
+        queries = self._queries(layer, hidden, rotary, turned=True) if policy.reads_queries else None
+        keys, values = policy.after_prefill(layer, queries, held.keys[0], held.values[0], visual.to(held.keys.device))
+        held.keys, held.values = keys[None], values[None]
+
+    def _step(self, state: Prefill, token: int, step: int, unseen: Unseen | None = None) -> Float[Tensor, " V"]:
         """Logits after one more token. Layers go on at their own positions: `renumber` inside the LLM parts them."""
         embedding = self.model.embed_tokens
         hidden = embedding(torch.tensor([[token]], device=embedding.weight.device))
         rotary = dict(self._rotary(hidden, state, step))
+        told = None  # the attention row of the layer before, where a policy wants to see it
         for layer, start in enumerate(state.starts):
-            hidden = self._feed(layer, self._attend(layer, hidden, rotary[start], state.cache))
+            visible = None if state.policy is None else state.policy.before_decode(layer, told)
+            entering = hidden
+            if visible is None:
+                hidden = self._attend(layer, hidden, rotary[start], state.cache)
+            else:
+                hidden, hid = self._attend_some(layer, hidden, rotary[start], state.cache, visible)
+                if unseen is not None:
+                    unseen.rows += hid
+            if state.policy is not None and layer in state.policy.watches:
+                queries = self._queries(layer, entering, rotary[start], turned=True)
+                keys, scale = state.cache.layers[layer].keys[0], self.model.layers[layer].self_attn.scaling
+                told = attention_rows(queries, keys, None, scale, slice(None))[:, 0]
+            else:
+                told = None
+            hidden = self._feed(layer, hidden)
         return self._read(hidden[0, -1])
 
-    def _rotary(self, hidden: Tensor, state: Prefill, step: int) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+    def _attend_some(
+        self, layer: int, hidden: Tensor, rotary: Rotary, cache: DynamicCache, visible: Int64[Tensor, " n"]
+    ) -> tuple[Tensor, int]:
+        """As `_attend`, to some cached rows and the token's own, whatever kernel attends; and how many were hidden. The
+        cache keeps all."""
+        held = cache.layers[layer]
+        keys, values = held.keys, held.values
+        seen = visible[:-1].to(keys.device)
+        held.keys, held.values = keys[:, :, seen], values[:, :, seen]
+        hidden = self._attend(layer, hidden, rotary, cache)
+        held.keys = torch.cat([keys, held.keys[:, :, -1:]], 2)
+        held.values = torch.cat([values, held.values[:, :, -1:]], 2)
+        return hidden, keys.shape[2] - len(seen)
+
+    def _rotary(self, hidden: Tensor, state: Prefill, step: int) -> Iterator[tuple[int, Rotary]]:
         axes = (*state.position.shape[:-1], 1, 1)  # text has one position on all axes of M-RoPE
         for start in set(state.starts):
             yield start, self.model.rotary_emb(hidden, torch.full(axes, start + step, device=hidden.device))

@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 from abc import abstractmethod
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
-from kvtp.backbone._decoder import Decoder, Pick, greedy, sampler
+from kvtp.backbone._decoder import Decoder, Pick, Unseen, greedy, sampler
 from kvtp.backbone._hub import brief, folder_of
 from kvtp.backbone._identity import fingerprint, read_config, read_tokenizer
 from kvtp.backbone._spread import own_gpus, spread
@@ -25,9 +26,9 @@ from kvtp.backbone._state import Prefill
 from kvtp.backbone._weights import Layout, Weights, fill, weights_in
 from kvtp.backbone.base import AbstractBackbone, LLMShape, Site, Size
 from kvtp.errors import Refused, check_choice, check_range, check_whole
-from kvtp.types import Answer, Prompt, VisualTokens
+from kvtp.types import INSIDE, Answer, Prompt, VisualTokens
 
-WORDS = frozenset({"question_feature", "text_features"})
+LANGUAGE = frozenset({"question_feature", "text_features"}) | INSIDE  # cues of every decoder
 
 
 @dataclass(eq=False)
@@ -37,7 +38,9 @@ class Host(AbstractBackbone):
     `checkpoint`: a folder in the released layout, or a hub id with its `revision`. `frames`: pictures that it is used
     to; `frames=uniform` takes as many. `frame_chunk`: pictures in the tower at once. `newline`: where newlines stand
     among the visual tokens; None = as its configuration says. `device`: auto = cuda where there is one. `device_map`:
-    None = all on one device; auto = the decoder's layers over all GPUs of this process. `answer`: `generate` writes a
+    None = all on one device; auto = the decoder's layers over all GPUs of this process. `question`: which text the cue
+    `question_attention` takes for the question: `after` = every token after the video (question, options, instructions,
+    the template's end: as LLM-VTP's successor does), `bare` = the bare question's alone. `answer`: `generate` writes a
     reply, `likelihood` takes the most probable of the prompt's choices. `temperature` 0 = greedy. Sampling settings of
     the checkpoint's generation_config are not used, its stop tokens are.
     """
@@ -51,6 +54,7 @@ class Host(AbstractBackbone):
     device: str
     device_map: str | None
     attn: str
+    question: str
     answer: str
     max_new_tokens: int
     temperature: float
@@ -67,6 +71,7 @@ class Host(AbstractBackbone):
         check_choice("backbone.attn", self.attn, ("sdpa", "flash_attention_2", "eager"))
         check_choice("backbone.device_map", self.device_map, (None, "auto"))
         check_choice("backbone.newline", self.newline, (None, *self.kinds))
+        check_choice("backbone.question", self.question, ("after", "bare"))
         check_choice("backbone.answer", self.answer, ("generate", "likelihood"))
         check_whole("backbone.frames", self.frames, 1)
         check_whole("backbone.frame_chunk", self.frame_chunk, 1)
@@ -245,8 +250,26 @@ class Host(AbstractBackbone):
 
     @torch.inference_mode()
     def embed(self, tokens: VisualTokens, prompt: Prompt) -> Prefill:
-        before, after = (self.words(ids) for ids in self.around(tokens, prompt))
-        return Prefill.lay_out(prompt, before, tokens, after, self.newlines, self.separators().to(self.home))
+        ids = self.around(tokens, prompt)
+        before, after = map(self.words, ids)
+        state = Prefill.lay_out(prompt, before, tokens, after, self.newlines, self.separators().to(self.home))
+        return state if self.question == "after" else replace(state, question=self.bare_question(ids[1], prompt))
+
+    def bare_question(self, after: list[int], prompt: Prompt) -> tuple[int, int]:
+        """First and one past the last of the tokens `after` the video that hold the bare question."""
+        first, stop = prompt.question_span
+        tail, bare, count = prompt.text[first:], prompt.text[first:stop], len(after)
+
+        def read(ids: list[int]) -> str:
+            return self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+
+        begin = bisect_left(range(count + 1), True, key=lambda place: tail not in read(after[place:])) - 1
+        if begin < 0 or not bare:
+            raise ValueError(
+                f"backbone.question=bare needs the question among the tokens after the video, {bare!r} is not found "
+                "there; use backbone.question=after"
+            )
+        return begin, bisect_left(range(count + 1), True, lo=begin, key=lambda place: bare in read(after[begin:place]))
 
     @torch.inference_mode()
     def prefill(self, state: Prefill, upto: int, site: Site = "layer") -> Prefill:
@@ -256,16 +279,16 @@ class Host(AbstractBackbone):
     def generate(self, state: Prefill) -> Answer:
         state = self.prefill(state, self.shape.layers)
         cached = tuple(layer.keys.shape[-2] for layer in state.cache.layers)
-        likelihoods = None
+        likelihoods, unseen = None, Unseen()
         if self.answer == "likelihood":
             if not state.prompt.choices:
                 raise Refused("backbone.answer=likelihood needs a question with options; use backbone.answer=generate")
             replies = {choice: self.spelt(choice, state.prompt) for choice in state.prompt.choices}
-            likelihoods = {choice: self.decoder.likelihood(state, reply) for choice, reply in replies.items()}
+            likelihoods = {choice: self.decoder.likelihood(state, reply, unseen) for choice, reply in replies.items()}
             text = max(likelihoods, key=likelihoods.__getitem__)
             steps = tuple(len(reply) - 1 for reply in replies.values())
         else:
-            reply = self.decoder.write(state, self._pick(state.prompt), self.stop, self.max_new_tokens)
+            reply = self.decoder.write(state, self._pick(state.prompt), self.stop, self.max_new_tokens, unseen)
             text = self.tokenizer.decode(reply, skip_special_tokens=True)
             steps = (min(len(reply), self.max_new_tokens - 1),)
         visual, newline, words = zip(*state.counts, strict=True)
@@ -277,6 +300,9 @@ class Host(AbstractBackbone):
             cache_rows=cached,
             kept=state.tokens.original,
             steps=steps,
+            unseen=unseen.rows,
+            told={} if state.policy is None else state.policy.told(),
+            tower_rows=state.tokens.tower_rows,
             likelihoods=likelihoods,
         )
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 from kvtp.backbone._clip import CUES, ClipTower
-from kvtp.backbone._host import WORDS, Host, grid
+from kvtp.backbone._host import LANGUAGE, Host, grid
 from kvtp.backbone._identity import read_json
 from kvtp.backbone._skeleton import llava_layers, llava_skeleton, llava_vision
 from kvtp.backbone._weights import Layout
@@ -65,7 +65,7 @@ class Llava(Host):
 
     @property
     def supplies(self) -> frozenset[str]:
-        return CUES | WORDS
+        return CUES | LANGUAGE
 
     # -- weights ---------------------------------------------------------------------------------------------------
 

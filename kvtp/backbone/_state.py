@@ -1,5 +1,6 @@
 """The sequence inside the LLM during prefill: text, visual tokens, newlines; and how a cut lays it out again."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -7,6 +8,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from transformers import DynamicCache
 
+from kvtp.attention import attention_rows, unrotate
+from kvtp.pruner.base import AbstractCachePolicy
 from kvtp.types import Prompt, Selection, VisualTokens
 
 LEVELS = {  # kinds of newlines, each after what it closes; `grid_frame` ends the last row of a frame with one of each
@@ -39,6 +42,20 @@ def newline_follows(keys: Int64[Tensor, "levels K"]) -> Bool[Tensor, "levels K"]
 
 
 @dataclass(frozen=True)
+class Asking:
+    """What the text after the video asks in the attention run last. With its cached keys it tells any of these rows.
+
+    `queries`: makes them, positions in them or not (as one asks), on the layer's device; `scale` of the products;
+    `rotary`: cos and sin of all rows.
+    """
+
+    layer: int
+    queries: Callable[[bool], Float[Tensor, "H after d"]]
+    scale: float
+    rotary: tuple[Float[Tensor, "S d"], Float[Tensor, "S d"]]
+
+
+@dataclass(frozen=True)
 class Prefill:
     """The input sequence after `layer` decoder layers (`half`: and after the next one's attention).
 
@@ -57,6 +74,9 @@ class Prefill:
     newline: str
     cache: DynamicCache
     full: int  # rows when nothing was pruned
+    question: tuple[int, int] | None = None  # first and one past the last `after` row of the question; None = all
+    policy: AbstractCachePolicy | None = None
+    asking: Asking | None = None  # None = no attention has run since the last cut
     layer: int = 0
     half: bool = False
     starts: tuple[int, ...] = ()  # next_position of every layer run
@@ -114,13 +134,52 @@ class Prefill:
     def visual(self) -> VisualTokens:
         """The visual tokens alive, with their hidden states as features: those of the sequence where no newline stands
         between them, for a copy costs more than choosing among them does."""
-        together = self.newline in ("none", "one_token")
         return replace(
             self.tokens,
-            features=self.hidden[self.before :][: len(self.visual_at)] if together else self.hidden[self.visual_at],
+            features=self.hidden[self.columns],
             position=self.position[..., self.visual_at],
             layer=self.layer,
+            cues=replace(self.tokens.cues, **self._inside()),
         )
+
+    @property
+    def columns(self) -> slice | Int64[Tensor, " K"]:
+        """Where the visual tokens stand."""
+        together = self.newline in ("none", "one_token")
+        return slice(self.before, self.before + len(self.visual_at)) if together else self.visual_at
+
+    @property
+    def visual_rows(self) -> Bool[Tensor, " S"]:
+        """Which rows they are."""
+        mask = torch.zeros(len(self), dtype=torch.bool, device=self.hidden.device)
+        mask[self.columns] = True
+        return mask
+
+    @torch.inference_mode()
+    def _inside(self) -> dict[str, Tensor]:
+        """The cues of the attention run last, as far as they are asked for. Made here, not in `prefill`: they are the
+        method's cost."""
+        asking, found = self.asking, {}
+        if asking is None or not self.tokens.asked:
+            return {}
+        keys = self.cache.layers[asking.layer].keys[0]
+        columns = self.columns if isinstance(self.columns, slice) else self.columns.to(keys.device)
+        row = torch.arange(len(self) - self.after, len(self), device=keys.device)
+        question = slice(*self.question or (0, self.after))
+
+        def rows(queries: Tensor, seen: Tensor, at: Tensor | None) -> Tensor:
+            return attention_rows(queries, seen, at, asking.scale, columns).to(self.hidden.device)
+
+        if self.tokens.asked & {"question_attention", "last_attention"}:
+            queries = asking.queries(True)
+            if "question_attention" in self.tokens.asked:
+                found["question_attention"] = rows(queries[:, question], keys, row[question])
+            if "last_attention" in self.tokens.asked:
+                found["last_attention"] = rows(queries[:, -1:], keys, None)[:, 0]
+        if "question_attention_plain" in self.tokens.asked:
+            bare = unrotate(keys.float(), *asking.rotary)
+            found["question_attention_plain"] = rows(asking.queries(False)[:, question], bare, None)
+        return found
 
     @property
     def count(self) -> tuple[int, int, int]:
@@ -135,6 +194,9 @@ class Prefill:
         `compress_cache`: the layers whose attention has run forget the dropped rows; this changes the cache in place,
         so the old state must not be used again.
         """
+        if selection.everything:
+            history = (*self.tokens.history, len(self.visual_at))
+            return replace(self, tokens=replace(self.tokens, history=history))
         source = selection.source
         tokens = self.tokens.keep(replace(selection, features=None))
         keys = newline_keys(tokens, self.newline)
@@ -165,6 +227,7 @@ class Prefill:
             tokens=tokens,
             visual_at=visual_at,
             newline_at=newline_at,
+            asking=None,
         )
 
 

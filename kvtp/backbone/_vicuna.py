@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from kvtp.backbone._connector import Connector
 from kvtp.backbone._decoder import Pick
-from kvtp.backbone._host import WORDS, Host
+from kvtp.backbone._host import LANGUAGE, Host
 from kvtp.backbone._identity import read_config, read_tokenizer
 from kvtp.backbone._skeleton import decoder_parts
 from kvtp.backbone._state import Prefill
@@ -95,7 +95,7 @@ class VicunaHost(Host):
 
     @property
     def supplies(self) -> frozenset[str]:
-        return WORDS
+        return LANGUAGE
 
     def bones(self, pixels: tuple[int, ...], states: tuple[int, ...], text: int) -> Skeleton:
         """Of one token frame: shapes of its pictures and of the tower's states, and words to the Q-Former."""

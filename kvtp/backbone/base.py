@@ -104,6 +104,11 @@ class AbstractBackbone(ABC):
         """The cues that this checkpoint can give."""
 
     @property
+    def prunes_tower(self) -> bool:
+        """Whether a pruner may act inside the vision tower: tokens are neither pooled nor followed row by row."""
+        return False
+
+    @property
     @abstractmethod
     def identity(self) -> str:
         """Changes when the weights do: predictions of different weights must not be mixed."""

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, SiglipVisionModel
 
-from kvtp.backbone._host import WORDS, Host, grid
+from kvtp.backbone._host import LANGUAGE, Host, grid
 from kvtp.backbone._hub import folder_of
 from kvtp.backbone._pool import POOLS, pool_patches, pooled_side, taps
 from kvtp.backbone._siglip import Tower, bare, preprocess
@@ -19,7 +19,7 @@ from kvtp.backbone._state import LEVELS
 from kvtp.backbone._weights import Layout
 from kvtp.backbone.base import Size, Skeleton, VisionShape
 from kvtp.errors import check_choice
-from kvtp.types import Cues, Frames, Prompt, VisualTokens
+from kvtp.types import INSIDE, Cues, Frames, Prompt, VisualTokens
 
 TOWER = frozenset({"received_attention", "tower_keys", "tower_keys_full", "tower_states"})
 HEAD = frozenset({"probe_attention", "frame_feature"})
@@ -77,7 +77,7 @@ class LlavaOnevision(Host):
     @property
     def supplies(self) -> frozenset[str]:
         own_head = getattr(self.config.vision_config, "vision_use_head", True)
-        return TOWER | WORDS | (HEAD if self.head is not None or own_head else frozenset())
+        return TOWER | LANGUAGE | (HEAD if self.head is not None or own_head else frozenset())
 
     @property
     def sources(self) -> list[tuple[str | None, str | None]]:
@@ -150,6 +150,7 @@ class LlavaOnevision(Host):
             timestamps=frames.timestamps,
             duration=frames.duration,
             depth=self.shape.layers,
+            asked=cues & INSIDE,
             cues=Cues(**{name: cue if name == "frame_feature" else cue.flatten(0, 1) for name, cue in video.items()}),
         )
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from kvtp.backbone import _qwen_vision as vision
-from kvtp.backbone._host import WORDS, Host, grid
+from kvtp.backbone._host import LANGUAGE, Host, grid
 from kvtp.backbone._mrope import RULES, sequence_positions, video_positions
 from kvtp.backbone._pixels import squash
 from kvtp.backbone._skeleton import decoder_parts
@@ -18,7 +18,7 @@ from kvtp.backbone._state import Prefill
 from kvtp.backbone._weights import Layout
 from kvtp.backbone.base import Size, Skeleton, VisionShape
 from kvtp.errors import check_choice, check_range, check_whole
-from kvtp.types import Cues, Frames, Prompt, VisualTokens
+from kvtp.types import INSIDE, Cues, Frames, Prompt, VisualTokens
 
 
 @dataclass(eq=False)
@@ -97,7 +97,7 @@ class Qwen2_5VL(Host):
         tower = self.config.vision_config
         # a window's patches share out their attention among themselves, which says nothing of the token frame
         whole = tower.depth - 1 in tower.fullatt_block_indexes
-        return WORDS | (vision.CUES if whole else vision.CUES - {"received_attention"})
+        return LANGUAGE | (vision.CUES if whole else vision.CUES - {"received_attention"})
 
     # -- weights ---------------------------------------------------------------------------------------------------
 
@@ -132,6 +132,7 @@ class Qwen2_5VL(Host):
             timestamps=_filled(frames.timestamps, pictures).unflatten(0, (-1, pictures)).mean(1),
             duration=frames.duration,
             depth=self.shape.layers,
+            asked=cues & INSIDE,
             cues=Cues(**{name: torch.cat([chunk[name] for chunk in found]).flatten(0, 1) for name in found[0]}),
         )
 

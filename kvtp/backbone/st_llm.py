@@ -22,7 +22,7 @@ from kvtp.backbone._vit import Eva, VitShape
 from kvtp.backbone._weights import Layout, Weights
 from kvtp.backbone.base import Size, Skeleton, VisionShape
 from kvtp.errors import Refused, check_choice
-from kvtp.types import Frames, Prompt, VisualTokens
+from kvtp.types import INSIDE, Frames, Prompt, VisualTokens
 
 PICKED = 16  # pictures whose tokens stay with video_input=residual (residual_size of the released configuration)
 QUESTION = 16  # BERT tokens of a question, for what the Q-Former costs: it is not known where costs are told
@@ -240,6 +240,7 @@ class StLlm(VicunaHost):
             self.blank(len(frames), frames.size),
             timestamps=frames.timestamps[picked(len(frames))] if self.residual else frames.timestamps,
             duration=frames.duration,
+            asked=cues & INSIDE,
             states=tower(pixels.to(self.precision), self.frame_chunk),
         )
 

@@ -19,7 +19,7 @@ from kvtp.backbone._vit import Umt, VitShape
 from kvtp.backbone._weights import Joined, Layout, Weights, weights_in
 from kvtp.backbone.base import Size, Skeleton, VisionShape
 from kvtp.errors import Refused
-from kvtp.types import Frames, Prompt, VisualTokens
+from kvtp.types import INSIDE, Frames, Prompt, VisualTokens
 
 SIDE = 224  # of a picture [pixels]: no file tells
 LLAMA = "llama_model."  # what Vicuna's own names get before them
@@ -146,6 +146,7 @@ class VideoChat2(VicunaHost):
             timestamps=frames.timestamps.mean(0, keepdim=True),
             duration=frames.duration,
             depth=self.shape.layers,
+            asked=cues & INSIDE,
         )
 
     def shown(self, pictures: int) -> Int64[Tensor, " clip"]:

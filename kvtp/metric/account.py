@@ -4,17 +4,18 @@ from dataclasses import dataclass
 
 from kvtp.backbone.base import AbstractBackbone, Size, VisionShape
 from kvtp.metric.conventions import fastv
-from kvtp.metric.flops import cache_bytes, llm_decode, llm_prefill, vision, vision_cues
+from kvtp.metric.flops import cache_bytes, llm_decode, llm_prefill, llm_unseen, vision, vision_cues
 from kvtp.metric.macs import Macs, thop_macs
 from kvtp.types import Answer
 
-ACCOUNTING = 1  # raised whenever a cost could be told otherwise than before
+ACCOUNTING = 2  # raised whenever a cost could be told otherwise than before
 
 
 @dataclass(frozen=True)
 class MethodCost:
     """FLOPs of choosing the tokens: networks that look at the video or read the question (`predictor`: relevance and
-    scout), and the matrix products of the selection itself."""
+    scout), and the matrix products of the selection itself, attention told again for it and caches compressed among
+    them."""
 
     predictor: float = 0.0
     selection: float = 0.0
@@ -59,7 +60,8 @@ class Account:
             "selection": method.selection,
             "prefill": llm_prefill(shape, attention, answer.mlp_rows),
             "prefill_causal": llm_prefill(shape, attention, answer.mlp_rows, causal=True),
-            "decode": sum(llm_decode(shape, answer.cache_rows, steps) for steps in answer.steps),
+            "decode": sum(llm_decode(shape, answer.cache_rows, steps) for steps in answer.steps)
+            - llm_unseen(shape, answer.unseen),
             "thop": 2 * thop,
             "full_prefill": llm_prefill(shape, full, full),
             "full_prefill_causal": llm_prefill(shape, full, full, causal=True),

@@ -21,11 +21,12 @@ def costs(predictions: Sequence[Prediction]) -> dict[str, float]:
     question about it); `latency/question_ms` their sum: one question about a new video, where there is a time
     of pruning (questions whose selection was counted have none). `memory/…_mib`: mean;
     `memory/peak_answer_mib`: the largest, on GPUs, from the question to its answer, the tower's pass left out.
+    `cache/…`: what the method's cache policy told, mean over questions.
     """
     answered = [row for row in predictions if row.flops is not None]
     if not answered:
         return {}
-    return {**_flops(answered), **_latency(answered), **_memory(answered)}
+    return {**_flops(answered), **_latency(answered), **_memory(answered), **_told(answered)}
 
 
 def _flops(answered: Sequence[Prediction]) -> dict[str, float]:
@@ -73,3 +74,8 @@ def _memory(answered: Sequence[Prediction]) -> dict[str, float]:
         "memory/kv_cache_ratio": kept / full,
         **({"memory/peak_answer_mib": max(peaks)} if peaks else {}),
     }
+
+
+def _told(answered: Sequence[Prediction]) -> dict[str, float]:
+    told = [row.told or {} for row in answered]
+    return {f"cache/{key}": mean(one[key] for one in told) for key in told[0]}

@@ -98,6 +98,7 @@ class DryBackbone(AbstractBackbone):
             cache_rows=tuple(layer.keys.shape[-2] for layer in state.cache.layers),
             kept=state.tokens.original,
             steps=(self.reply,),
+            tower_rows=state.tokens.tower_rows,
         )
 
     def _noise(self, *shape: int) -> Tensor:

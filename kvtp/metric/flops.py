@@ -29,6 +29,11 @@ def llm_decode(shape: LLMShape, cache_rows: Sequence[int], steps: int) -> float:
     return 2.0 * (steps * linear + 2 * seen * _inner(shape))
 
 
+def llm_unseen(shape: LLMShape, rows: int) -> float:
+    """FLOPs that `llm_decode` counts of cached rows which a policy hid (summed over tokens and layers)."""
+    return 4.0 * rows * _inner(shape)
+
+
 def encoder(rows: int, width: int, ffn: int, layers: int) -> int:
     """MACs of transformer layers with full attention among so many rows, and an MLP of two matrices."""
     return layers * rows * width * (4 * width + 2 * ffn + 2 * rows)
