@@ -23,6 +23,7 @@ from kvtp.ranks import adopt
 
 STAGES = ("benchmark", "frames", "backbone", "scout", "relevance", "budget", "pruner")
 OF_METHOD = ("relevance", "budget", "pruner", "scout")  # the groups that a method chooses
+OWN_RATIO = ("retention_ratio", "alpha", "cost", "ratio")  # keys of pruners that decide how much they keep
 UNPRUNED = "none"  # the pruner, and the method, that keep every token
 SEVERAL = ("methods", "retention_ratios", "rows")
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
@@ -57,7 +58,7 @@ class Row:
 
     @property
     def retention_ratio(self) -> float | None:
-        """What the budget, or else the pruner, is set to (0 where they have none); None where nothing is pruned."""
+        """What the pruner, or else the budget, is set to (0 where they have none); None where nothing is pruned."""
         return None if self.choices["pruner"] == UNPRUNED else _retention(self.config)
 
     @property
@@ -320,7 +321,9 @@ def _unpruned() -> dict[str, Any]:
 
 
 def _retention(sections: Mapping[str, Any]) -> Any:
-    return sections["budget"].get("retention_ratio", sections["pruner"].get("retention_ratio", 0))
+    """The pruner's own, by whatever name, or else the budget's; 0 where neither has one."""
+    own = (sections["pruner"].get(key) for key in OWN_RATIO)
+    return next((ratio for ratio in own if ratio is not None), sections["budget"].get("retention_ratio", 0))
 
 
 def method_choices(method: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 from tqdm import tqdm
 
+from kvtp.benchmark._letters import letters
 from kvtp.benchmark._paint import write_film
 from kvtp.benchmark._world import SPLITS, Film, Settings, film, questions
 from kvtp.benchmark.folder import Folder
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 class Shapes(Folder):
     """Multiple-choice questions (colour, shape, place, what comes after, what comes last) about videos of `clips`
     seconds; in each of `events` a coloured shape is seen for `stay` seconds; the rest is moving background with `grey`
-    objects.
+    objects. `options` false: the same questions without options, to be answered in words.
 
     Made once under `root` and kept; a run that was stopped is gone on with. `seed` and the settings decide every
     picture and every word. `videos` of the split, five questions each; no video is in two splits. `workers` processes
@@ -47,6 +48,7 @@ class Shapes(Folder):
         fps: int,
         side: int,
         videos: int,
+        options: bool,
         workers: int,
     ) -> None:
         check_choice("benchmark.split", split, SPLITS)
@@ -58,12 +60,16 @@ class Shapes(Folder):
         self.videos_identity = world.name
         asked = make(world, settings, seed, split, videos, workers)
         super().__init__(str(world), asked, split, split, limit)
-        self.clips = clips
+        self.clips, self.options = clips, options
         self.films = tuple(film(settings, seed, split, number) for number in range(videos))
         self._by_name = {film.name: film for film in self.films}
         self._made_by = partial(
-            Shapes, root=root, limit=None, seed=seed, **asdict(settings), workers=workers
+            Shapes, root=root, limit=None, seed=seed, **asdict(settings), options=options, workers=workers
         )  # of another split
+
+    def __getitem__(self, index: int) -> Question:
+        lettered = super().__getitem__(index)
+        return lettered if self.options else in_words(lettered)
 
     def other(self, split: str, videos: int) -> "Shapes":
         """Another split of the same world."""
@@ -76,6 +82,13 @@ class Shapes(Folder):
     def path(self, film: Film) -> str:
         """The file of one of the `films`."""
         return str(self.videos / f"{film.name}.mp4")
+
+
+def in_words(question: Question) -> Question:
+    """The same question without options."""
+    options = question.options or ()
+    answer = dict(zip(letters(options), options, strict=True))[str(question.answer)]
+    return replace(question, options=None, answer=answer)
 
 
 def make(world: Path, settings: Settings, seed: int, split: str, videos: int, workers: int) -> str:

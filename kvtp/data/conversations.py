@@ -13,6 +13,7 @@ from kvtp.benchmark._letters import letters
 from kvtp.benchmark._prompt import letter_prompt
 from kvtp.benchmark._world import KINDS, Asked, Film, question, relevance
 from kvtp.benchmark.shapes import Shapes
+from kvtp.benchmark.shapes import in_words as unlettered
 from kvtp.data._describe import LIST, narrate
 from kvtp.data._parts import Drawn, Parts
 from kvtp.data._states import TowerStates
@@ -198,8 +199,8 @@ def _listing(about: int, film: Film) -> Talk:
 
 
 def in_words(about: int, asked: Question) -> Talk:
-    prompt = letter_prompt(replace(asked, options=None))
-    return Talk(about, prompt, _told(asked), "open_ended", f"open_{asked.groups['kind']}")
+    plain = unlettered(asked)
+    return Talk(about, letter_prompt(plain), str(plain.answer), "open_ended", f"open_{asked.groups['kind']}")
 
 
 def by_letter(about: int, asked: Question) -> Talk:
@@ -213,8 +214,3 @@ def _naming(about: int, asked: Question, rng: np.random.Generator) -> Talk:
     text = f"Which option is {meant}?"
     return Talk(about, letter_prompt(replace(asked, text=text)), letter, "naming", "naming")
 
-
-def _told(asked: Question) -> str:
-    """The right option's text."""
-    options = asked.options or ()
-    return dict(zip(letters(options), options, strict=True))[str(asked.answer)]

@@ -21,7 +21,7 @@ def costs(predictions: Sequence[Prediction]) -> dict[str, float]:
     question about it); `latency/question_ms` their sum: one question about a new video, where there is a time
     of pruning (questions whose selection was counted have none). `memory/…_mib`: mean;
     `memory/peak_answer_mib`: the largest, on GPUs, from the question to its answer, the tower's pass left out.
-    `cache/…`: what the method's cache policy told, mean over questions.
+    `cache/…`: what the method's cache policy told, mean over the questions of which it tells it.
     """
     answered = [row for row in predictions if row.flops is not None]
     if not answered:
@@ -77,5 +77,8 @@ def _memory(answered: Sequence[Prediction]) -> dict[str, float]:
 
 
 def _told(answered: Sequence[Prediction]) -> dict[str, float]:
-    told = [row.told or {} for row in answered]
-    return {f"cache/{key}": mean(one[key] for one in told) for key in told[0]}
+    found: dict[str, list[float]] = defaultdict(list)
+    for row in answered:
+        for key, value in (row.told or {}).items():
+            found[key].append(value)
+    return {f"cache/{key}": mean(values) for key, values in found.items()}
