@@ -38,6 +38,11 @@ def main(cfg: DictConfig) -> None:
         if cfg.axis is not None:
             swept = ("benchmark.",) if cfg.axis == "sparsity" else (f"{cfg.axis}=",)
             series, values = labels([row for row, _ in runs], swept), along(cfg.axis, runs)
+            if len({row.retention_ratio for row, _ in runs} - {None}) > 1:
+                series = [
+                    name if row.retention_ratio is None else f"{name} at {row.retention_ratio:g}"
+                    for name, (row, _) in zip(series, runs, strict=True)
+                ]
             told = [
                 {**line, "series": name, cfg.axis: value}
                 for line, name, value in zip(told, series, values, strict=True)
