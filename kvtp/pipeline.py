@@ -41,12 +41,8 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         self._check_layers()
-        if self.pruner.tower is not None and not self.backbone.prunes_tower:
-            raise ValueError(
-                f"{type(self.pruner).__name__} acts inside the vision tower, which {self.backbone.called} as configured "
-                "does not allow (its tokens are pooled or have newlines after rows); choose another backbone, or "
-                "backbone.newline=frame where there is one"
-            )
+        if self.pruner.tower is not None:
+            self._check_tower()
         given = self.backbone.supplies | self.scout.supplies
         for stage in (self.scout, self.relevance, self.budget, self.pruner):
             if missing := stage.cues - given:
@@ -71,6 +67,20 @@ class Pipeline:
                 f"{depth - 1}; set pruner.decode_layer to one of them"
             )
 
+    def _check_tower(self) -> None:
+        """ValueError for patches that cannot merge, or cues of patches that are gone."""
+        name = type(self.pruner).__name__
+        if not self.backbone.prunes_tower:
+            raise ValueError(
+                f"{name} merges patches inside the vision tower, but {self.backbone.called} with newline="
+                f"{self.backbone.newlines} needs their grid; use backbone=tarsier_7b backbone.newline=frame"
+            )
+        if told := self.cues - INSIDE - {"question_feature", "text_features"} - self.scout.supplies:
+            raise ValueError(
+                f"{name} merges patches inside the vision tower, which gives no cues then; {', '.join(sorted(told))} were "
+                "asked for: choose another relevance, budget or scout"
+            )
+
     @property
     def cues(self) -> frozenset[str]:
         return self.scout.cues | self.relevance.cues | self.budget.cues | self.pruner.cues
@@ -90,7 +100,11 @@ class Pipeline:
         for later in following:
             self.frames.prefetch(later)
         with self.clock("vision"):
-            tokens = self.backbone.encode(frames, cues - INSIDE)
+            tower = self.pruner.tower
+            if tower is None:
+                tokens = self.backbone.encode(frames, cues - INSIDE)
+            else:
+                tokens = self.backbone.encode_merging(frames, tower)
         return frames, tokens
 
     def look(self, frames: Frames) -> None:

@@ -79,7 +79,8 @@ class Runner:
     def _ask_all(self, runs: list[Run], ranks: Ranks) -> None:
         groups: dict[Any, list[Run]] = defaultdict(list)
         for run in runs:  # what two configure alike is one object
-            groups[id(run.pipeline.frames), id(run.pipeline.backbone), id(run.pipeline.benchmark)].append(run)
+            line = run.pipeline
+            groups[id(line.frames), id(line.backbone), id(line.benchmark), line.pruner.tower].append(run)
         shares = [(group, _by_video(group)[ranks.rank :: ranks.world]) for group in groups.values()]
         asked = [(run, question) for group, videos in shares for run in group for video in videos for question in video]
         total = sum(question.id in run.pending for run, question in asked)

@@ -1,8 +1,10 @@
 """What hosts in LLaVA-1.5's image share: CLIP tower, MLP projector, Vicuna."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
+from operator import sub
 from typing import Any
 
 import torch
@@ -16,7 +18,8 @@ from kvtp.backbone._identity import read_json
 from kvtp.backbone._skeleton import llava_layers, llava_skeleton, llava_vision
 from kvtp.backbone._weights import Layout
 from kvtp.backbone.base import Size, Skeleton, VisionShape
-from kvtp.types import Cues, Frames, Prompt, VisualTokens
+from kvtp.pruner.base import AbstractTowerPruner
+from kvtp.types import INSIDE, Cues, Frames, Prompt, VisualTokens
 
 OLD = (  # names of transformers' older layout → ours
     (r"^language_model\.model\.", "model.language_model."),
@@ -94,24 +97,55 @@ class Llava(Host):
         """Pictures become token frames; features, cues and times alike."""
         return values
 
-    @torch.inference_mode()
     def encode(self, frames: Frames, cues: frozenset[str]) -> VisualTokens:
+        return self._encode(frames, cues, None)
+
+    def encode_merging(self, frames: Frames, tower: AbstractTowerPruner) -> VisualTokens:
+        return self._encode(frames, frozenset(), self.fitted(tower))
+
+    @torch.inference_mode()
+    def _encode(self, frames: Frames, cues: frozenset[str], policy: AbstractTowerPruner | None) -> VisualTokens:
         found: list[dict[str, Tensor]] = []
         for pixels in frames.pixels.split(self.frame_chunk):
-            states, patches = self.tower(self.prepare(pixels), cues)
+            patches: dict[str, Tensor] = {}
+            if policy is None:
+                states, patches = self.tower(self.prepare(pixels), cues & CUES)
+            else:
+                states = self.tower.merging(self.prepare(pixels), policy)
             made = {"features": self.model.model.multi_modal_projector(states), **patches}
             found.append({name: self.pool(values) for name, values in made.items()})
         video = {name: self.in_time(torch.cat([chunk[name] for chunk in found])).flatten(0, 1) for name in found[0]}
         if "cls_attention_heads" in video:
             video["cls_attention_heads"] = video["cls_attention_heads"].T
+        count, size = len(frames), frames.size
+        places = self.places(count, size) if policy is None else self.merged_places(count, policy)
         return VisualTokens(
-            **self.places(len(frames), frames.size),
+            **places,
             features=video.pop("features"),
             timestamps=self.in_time(frames.timestamps),
             duration=frames.duration,
             depth=self.shape.layers,
+            asked=cues & INSIDE,
             cues=Cues(**video),
         )
+
+    def fitted(self, tower: AbstractTowerPruner) -> AbstractTowerPruner:
+        """`tower` for this tower."""
+        if not self.prunes_tower:
+            raise ValueError(
+                f"{self.called} with newline={self.newlines} cannot merge patches in its tower, their grid is needed "
+                "after it; use backbone=tarsier_7b backbone.newline=frame"
+            )
+        return tower.fit(self.patches, self.tower_layers)
+
+    def blank_merging(self, frames: int, size: Size, tower: AbstractTowerPruner) -> VisualTokens:
+        blank, places = self.blank(frames, size), self.merged_places(frames, self.fitted(tower))
+        return replace(blank, features=blank.features[: len(places["frame"])], **places)
+
+    def merged_places(self, frames: int, policy: AbstractTowerPruner) -> dict[str, Any]:
+        """As `places`: each picture is one row of what is left of it, in the order that the merging leaves."""
+        rows = tuple(accumulate(policy.removed, sub, initial=self.patches + 1))  # the class token is one of them
+        return {**grid(frames, 1, rows[-1] - 1, self.home), "tower_rows": rows}
 
     def places(self, frames: int, size: Size) -> dict[str, Any]:
         blank = self.in_time(self.pool(torch.zeros(frames, self.patches)))

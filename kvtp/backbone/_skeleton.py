@@ -75,6 +75,7 @@ def llava_vision(config: Any, layers: int, class_tokens: int) -> VisionShape:
         layers=layers,
         pairs=layers * rows**2,
         connector=patches * width * (tower.hidden_size + width),
+        key_width=tower.hidden_size // tower.num_attention_heads,
     )
 
 

@@ -112,6 +112,7 @@ class Prefill:
         newline_at[level, torch.where(newline_slot < length + len(before), keys, -1)] = newline_slot
         position = torch.arange(len(hidden), device=hidden.device)
         tokens = replace(tokens, features=_no_features(hidden, slot), position=position[slot], history=(len(slot),))
+        merged = tokens.frames * (tokens.tower_rows[0] - tokens.tower_rows[-1]) if tokens.tower_rows else 0
         return cls(
             prompt=prompt,
             hidden=hidden,
@@ -124,7 +125,7 @@ class Prefill:
             newline_at=newline_at,
             newline=newline,
             cache=DynamicCache(),
-            full=len(hidden),
+            full=len(hidden) + merged,
         )
 
     def __len__(self) -> int:

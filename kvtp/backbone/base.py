@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from kvtp.backbone._state import Prefill
+from kvtp.pruner.base import AbstractTowerPruner
 from kvtp.types import Answer, Frames, Prompt, VisualTokens
 
 Site = Literal["layer", "attention"]
@@ -47,7 +48,8 @@ class VisionShape:
 
     `rows` of its layers; `patches`, that many of the rows are made of `patch_values` pixels each; `layers`: those that
     run; `pairs`: how many keys all queries of one head see, summed over the layers; `ffn_matrices`: 2, or 3 where the
-    MLP is gated; `connector` [MACs]: what stands between tower and LLM.
+    MLP is gated; `connector` [MACs]: what stands between tower and LLM; `key_width`: of
+    one head, where patches can merge.
     """
 
     rows: int
@@ -59,6 +61,7 @@ class VisionShape:
     layers: int
     pairs: int
     connector: int
+    key_width: int = 0
 
 
 class AbstractBackbone(ABC):
@@ -128,6 +131,14 @@ class AbstractBackbone(ABC):
     @abstractmethod
     def encode(self, frames: Frames, cues: frozenset[str]) -> VisualTokens:
         """The visual tokens at layer 0, with the cues of the video among `cues`."""
+
+    def encode_merging(self, frames: Frames, tower: AbstractTowerPruner) -> VisualTokens:
+        """The visual tokens of a tower in which patches merge; there are no cues of it. Only where `prunes_tower`."""
+        raise NotImplementedError(f"{self.called} does not say that it prunes_tower")
+
+    def blank_merging(self, frames: int, size: Size, tower: AbstractTowerPruner) -> VisualTokens:
+        """As `blank`, of what `encode_merging` leaves."""
+        raise NotImplementedError(f"{self.called} does not say that it prunes_tower")
 
     @abstractmethod
     def ask(self, tokens: VisualTokens, prompt: Prompt) -> VisualTokens:

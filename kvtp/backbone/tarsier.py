@@ -24,6 +24,11 @@ class Tarsier(Llava):
     kinds = ("grid", "frame", "grid_frame", "none")
     families = frozenset({"llava", "tarsier"})
 
+    @property
+    def prunes_tower(self) -> bool:
+        """Whether patches may merge inside the tower: no newline needs the rows that they stood in."""
+        return self.newlines in ("frame", "none")
+
     def prepare(self, pixels: UInt8[Tensor, "n H W 3"]) -> Float[Tensor, "n 3 side side"]:
         side = self.config.vision_config.image_size
         return squash(pixels, side, side, self.home)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from kvtp.backbone.base import AbstractBackbone, Size, VisionShape
 from kvtp.metric.conventions import fastv
-from kvtp.metric.flops import cache_bytes, llm_decode, llm_prefill, llm_unseen, vision, vision_cues
+from kvtp.metric.flops import cache_bytes, llm_decode, llm_prefill, llm_unseen, matching, vision, vision_cues
 from kvtp.metric.macs import Macs, thop_macs
 from kvtp.types import Answer
 
@@ -29,7 +29,7 @@ class Account:
       `prefill_causal` without the half of attention that a causal kernel skips · `predictor`, `selection` as above ·
       `cues` what the tower computes for the method alone · `thop` what THOP sees of vision and prefill, times 2
       `fastv`, `kvtp` as these papers count (`kvtp.metric.conventions`) · `rows` of the LLM, mean over layers
-      `full_…`: the same question with all tokens
+      `full_…`: the same question with all tokens, nothing merged in the tower
     `memory` [bytes]: `kv_cache` when decoding starts, `full_kv_cache` with all tokens.
     """
 
@@ -50,14 +50,20 @@ class Account:
         """Of so many pictures of this `size`. `cues`: those that the method asked for."""
         shape, looks = self.shape, self.backbone.looks(pictures)
         seeing, macs = self.seeing(size)
+        rows = answer.tower_rows
+        whole, seen = vision(seeing, looks), vision(seeing, looks, rows=rows)
+        # attention's products are in both, but THOP does not see them
+        pairs = 2 * looks * seeing.width * (seeing.pairs - sum(n * n for n in rows[:-1])) if rows else 0
         attention = [sum(kinds) for kinds in zip(*answer.tokens_per_layer.values(), strict=True)]
         full = [answer.full_rows] * shape.layers
-        thop, full_thop = macs.total(looks, attention, answer.mlp_rows), macs.total(looks, full, full)
+        thop = macs.total(looks, attention, answer.mlp_rows) - ((whole - seen) / 2 - pairs)
+        full_thop = macs.total(looks, full, full)
         return {
-            "vision": vision(seeing, looks),
+            "vision": seen,
+            "full_vision": whole,
             "cues": vision_cues(seeing, looks, cues),
             "predictor": method.predictor,
-            "selection": method.selection,
+            "selection": method.selection + matching(rows, seeing.key_width, looks),
             "prefill": llm_prefill(shape, attention, answer.mlp_rows),
             "prefill_causal": llm_prefill(shape, attention, answer.mlp_rows, causal=True),
             "decode": sum(llm_decode(shape, answer.cache_rows, steps) for steps in answer.steps)

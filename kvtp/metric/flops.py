@@ -6,6 +6,7 @@ kernels that skip what lies ahead do half of it, which `causal=True` counts.
 """
 
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 
 from kvtp.backbone.base import LLMShape, VisionShape
 
@@ -39,19 +40,31 @@ def encoder(rows: int, width: int, ffn: int, layers: int) -> int:
     return layers * rows * width * (4 * width + 2 * ffn + 2 * rows)
 
 
-def vision(shape: VisionShape, frames: int, pooled: bool = False) -> float:
+def vision(shape: VisionShape, frames: int, pooled: bool = False, rows: Sequence[int] = ()) -> float:
     """FLOPs of tower and connector for so many looks; `pooled`: and of the tower's pooling head, where a cue or
-    predictor uses it.
+    predictor uses it. `rows` per look, of a tower that merges patches between attention and MLP: those that enter each
+    layer, then those that are left (`VisualTokens.tower_rows`); none = everything to the end.
 
     A pooling head makes keys and values of all patches for one probe, then runs an MLP as wide as the layers' (SigLIP).
     """
-    macs = shape.patches * shape.patch_values * shape.width + shape.connector
-    macs += shape.layers * shape.rows * shape.width * (4 * shape.width + shape.ffn_matrices * shape.ffn)
-    macs += 2 * shape.pairs * shape.width
+    seen = rows or [shape.rows] * (shape.layers + 1)
+    pairs = sum(count**2 for count in rows[:-1]) if rows else shape.pairs
+    macs = shape.patches * shape.patch_values * shape.width
+    macs += shape.connector * (seen[-1] - (shape.rows - shape.patches)) // shape.patches
+    macs += shape.width * (4 * shape.width * sum(seen[:-1]) + shape.ffn_matrices * shape.ffn * sum(seen[1:]))
+    macs += 2 * pairs * shape.width
     if pooled:
         macs += shape.patches * (2 * shape.width**2 + 2 * shape.width) + 2 * shape.width**2
         macs += 2 * shape.width * shape.ffn
     return 2.0 * frames * macs
+
+
+def matching(rows: Sequence[int], key_width: int, frames: int) -> float:
+    """FLOPs of comparing the keys of even with those of odd rows, wherever in the tower patches merge (ToMe).
+
+    `rows`: as in `vision`; `key_width`: of one head."""
+    halves = sum((count + 1) // 2 * (count // 2) for count, left in pairwise(rows) if left < count)
+    return 2.0 * frames * key_width * halves
 
 
 def vision_cues(shape: VisionShape, frames: int, cues: Collection[str]) -> float:
@@ -63,7 +76,7 @@ def vision_cues(shape: VisionShape, frames: int, cues: Collection[str]) -> float
     if not KEYS.isdisjoint(cues):
         spent += 2.0 * frames * shape.rows * shape.width**2
     if not CLASS.isdisjoint(cues):
-        spent += 2.0 * frames * shape.width * (shape.width + shape.rows)
+        spent += 2.0 * frames * shape.width * (shape.width + len(CLASS.intersection(cues)) * shape.rows)
     if "received_attention" in cues:
         spent += 2.0 * frames * shape.rows * shape.width * (shape.width + shape.rows)
     return spent

@@ -169,9 +169,12 @@ def test_cues_equal_eager_reference(make, frames):
     attention, hidden = out.attentions[-2], out.hidden_states[-3]  # of the last layer that runs, and before it
     tower = getattr(model.model.vision_tower, "vision_model", model.model.vision_tower)
     layer = tower.encoder.layers[-2]
-    keys = layer.self_attn.k_proj(layer.layer_norm1(hidden))[:, 1:]
+    normed = layer.layer_norm1(hidden)
+    query, keys = layer.self_attn.q_proj(normed[:, 0]), layer.self_attn.k_proj(normed)
+    one_head = (torch.einsum("tc,tpc->tp", query, keys) / 32**0.5).softmax(-1)[:, 1:]
+    keys = keys[:, 1:]
     expected = {
-        "cls_attention": attention[:, :, 0, 1:].mean(1).flatten(),
+        "cls_attention": one_head.flatten(),
         "cls_attention_heads": attention[:, :, 0, 1:].transpose(0, 1).flatten(1),
         "received_attention": attention.mean((1, 2))[:, 1:].flatten(),
         "tower_keys_full": keys.flatten(0, 1),
