@@ -35,8 +35,8 @@ class Pipeline:
     budget: AbstractBudget
     pruner: AbstractPruner
     clock: Stopwatch = field(default_factory=Stopwatch)
-    # FLOPs of a selection by layer and visual tokens alive, counted once: budgets of one total cost about the same
-    selecting: dict[tuple[int, int], float] = field(default_factory=dict)
+    # FLOPs of a selection by place and visual tokens alive, counted once: budgets of one total cost about the same
+    selecting: dict[tuple[int, Site, int], float] = field(default_factory=dict)
     compressing: dict[int, float] = field(default_factory=dict)  # FLOPs of a cache policy per layer, by rows, likewise
 
     def __post_init__(self) -> None:
@@ -132,7 +132,7 @@ class Pipeline:
         for layer, site in self.calls(budget):
             with self.clock("prefill"):
                 state = self.backbone.prefill(state, layer, site)
-            key = (layer, len(state.visual_at))
+            key = (layer, site, len(state.visual_at))
             if key in self.selecting:
                 with self.clock("prune"):
                     state = self.cut(state, budget)
