@@ -224,8 +224,10 @@ def name(*, _root_: DictConfig) -> str:
 def run_id(*, _root_: DictConfig) -> str:
     """method_backbone_benchmark_retention_hash; the hash is over all that changes predictions, and no path."""
     sections = predictive(_root_)
-    if "meter" in _root_:  # of scripts/meter.py, whose folder is named likewise
-        sections |= {"meter": _plain(_root_.meter), "device": _root_.device}
+    # of scripts/meter.py and explain.py, whose folders are named likewise
+    sections |= {own: _plain(_root_[own]) for own in ("meter", "explain") if own in _root_}
+    if "meter" in _root_:
+        sections |= {"device": _root_.device}
     chosen = _choices(_root_)
     if several := _several(_root_):
         if several["rows"] is not None and chosen.get("experiment"):

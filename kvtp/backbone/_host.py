@@ -265,7 +265,7 @@ class Host(AbstractBackbone):
 
         begin = bisect_left(range(count + 1), True, key=lambda place: tail not in read(after[place:])) - 1
         if begin < 0 or not bare:
-            raise ValueError(
+            raise Refused(
                 f"backbone.question=bare needs the question among the tokens after the video, {bare!r} is not found "
                 "there; use backbone.question=after"
             )

@@ -1,6 +1,7 @@
 """Every method on every family: one question from pixels to a reply, or a refusal before any weight is loaded."""
 
 from itertools import product
+from math import ceil
 
 import pytest
 import torch
@@ -18,15 +19,25 @@ PICTURES = 8
 RETENTION = 0.25
 QUESTION = Question("q", "film.mp4", "What colour is the circle?", relevance=(0.0, 1.0, 0.2, 0.5))
 ASKED, FILM = ToyBenchmark(QUESTION, ("A", "B")), ToyFilm(PICTURES)
-# what each family's tower cannot give of what these methods ask
+# what each family's tower cannot do for these pruners, and how that is said
+PROBE, STATES, CLASS = (f"needs the cues .*{cue}" for cue in ("probe_attention", "tower_states", "cls_attention"))
+NO_CLASS = {"prumerge_plus": CLASS, "prumerge_original": CLASS, "tome_vit": "needs their grid; use backbone=tarsier_7b"}
+GRID = {"tome_vit": NO_CLASS["tome_vit"]}
 REFUSED = {
-    "tiny": {},
-    "llava_video": {},
-    "pllava": {"prumerge": "probe_attention"},
-    "tarsier": {"prumerge": "probe_attention"},
-    "qwen2_5_vl": {"prumerge": "probe_attention"},
-    "videochat2": {"prumerge": "probe_attention", "tome": "tower_states"},
-    "st_llm": {"prumerge": "probe_attention", "tome": "tower_states"},
+    "tiny": NO_CLASS,
+    "llava_video": NO_CLASS,
+    "pllava": GRID | {"prumerge": PROBE},
+    "tarsier": GRID | {"prumerge": PROBE},
+    "qwen2_5_vl": NO_CLASS | {"prumerge": PROBE},
+    "videochat2": NO_CLASS | {"prumerge": PROBE, "tome": STATES},
+    "st_llm": NO_CLASS | {"prumerge": PROBE, "tome": STATES},
+}
+# these models have 3 or 4 layers, and few frames
+SETTINGS = {
+    "llm_vtp": ["pruner.layer=2"],
+    "llm_vtp_pruned": ["pruner.layer=2"],
+    "dycoke": ["pruner.decode_layer=2", "retention_ratio=0.5"],
+    "framefusion": ["retention_ratio=0.5"],
 }
 
 
@@ -60,7 +71,7 @@ def stages(random_checkpoints):
     def made(method):
         with initialize_config_dir(str(CONF), version_base="1.3", job_name="eval"):
             given = [f"method={method}", f"retention_ratio={RETENTION}", f"paths.checkpoints={random_checkpoints}"]
-            config = compose("eval", given)
+            config = compose("eval", given + SETTINGS.get(method, []))
         return {stage: instantiate(config[stage], _convert_="all") for stage in OF_METHOD}
 
     return made
@@ -77,9 +88,9 @@ def loaded(make):
 def test_one_question(family, method, make, loaded, stages):
     parts = stages(method)
     pruner = method_choices(method)["pruner"]
-    if missing := REFUSED[family].get(pruner):
+    if reason := REFUSED[family].get(pruner):
         untouched = make(family)
-        with pytest.raises(ValueError, match=f"needs the cues .*{missing}.* choose another method or backbone"):
+        with pytest.raises(ValueError, match=reason):
             Pipeline(benchmark=ASKED, frames=FILM, backbone=untouched, **parts)
         assert "model" not in vars(untouched)
         return
@@ -89,21 +100,35 @@ def test_one_question(family, method, make, loaded, stages):
     full = len(backbone.blank(PICTURES, (64, 96)))
     assert len(visual) == backbone.shape.layers
     assert len(answer.kept) == visual[-1]
+    frames = backbone.blank(PICTURES, (64, 96)).frames
+    each = full // frames
     if method == "none":
-        assert set(visual) == {full}
         assert answer.full_rows == sum(rows[0] for rows in answer.tokens_per_layer.values())
-    elif method == "text_only":
-        assert visual[-1] == 0
+    if method == "look_m":
+        assert max(answer.cache_rows) < sum(rows[-1] for rows in answer.tokens_per_layer.values())
+    if method == "framefusion":
+        assert sum(visual) / len(visual) == pytest.approx(0.5 * full, abs=1)
+    elif method == "dycoke":  # a single frame is compared with none
+        assert (visual[-1] == full) if frames == 1 else (0.5 * full - frames < visual[-1] <= 0.5 * full)
+    elif pruner in ("prumerge_plus", "prumerge_original"):  # as many as are outliers, and one for the rest
+        assert 0 < visual[-1] <= full
     else:
-        frames = backbone.blank(PICTURES, (64, 96)).frames
-        assert (
-            visual[-1]
-            == {
-                "uniform": frames * int(RETENTION * full / frames),
-                "softmax": round(RETENTION * full),
-                "topk": max(1, round(RETENTION * frames)) * full // frames,
-            }["topk" if pruner == "frame_drop" else method_choices(method)["budget"]]
-        )
+        asked = frames * ceil(RETENTION * each)
+        left = {
+            "none": full,
+            "text_only": 0,
+            "frame_drop": max(1, round(RETENTION * frames)) * each,
+            "fastv": round(RETENTION * full),
+            "llm_vtp": asked,
+            "llm_vtp_pruned": full - asked,
+            "look_m": full,
+        }
+        budgets = {
+            "uniform": frames * int(RETENTION * each),
+            "softmax": round(RETENTION * full),
+            "topk": max(1, round(RETENTION * frames)) * each,
+        }
+        assert visual[-1] == (left[method] if method in left else budgets[method_choices(method)["budget"]])
 
 
 @pytest.mark.parametrize("family", REFUSED)
