@@ -52,6 +52,7 @@ SMALLER = {
     "report.py": ("benchmark.videos=4", "frames.count=8"),
     "shapes.py": ("frames.count=4",),
     "meter.py": ("meter.frames=[4]",),
+    "explain.py": ("benchmark.videos=4", "frames.count=8", "explain.questions=2"),
     "probe.py": ("benchmark.videos=4", "frames.count=8", "films=8"),
     "train.py": (
         "data.benchmark.videos=4",
@@ -124,6 +125,6 @@ def test_make_targets_exist(project_root: Path, what: str) -> None:
 
 def test_it_is_a_door(project_root: Path) -> None:
     text = (project_root / "README.md").read_text()
-    assert len(text.splitlines()) <= 165
+    assert len(text.splitlines()) <= 170
     for path in re.findall(r"^((?:kvtp|conf|scripts|checkpoints|tests)/\S*)", text, re.MULTILINE):
         assert (project_root / path).exists(), path
