@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-CELLS = 2**22  # of scores at once: 16 MiB in fp32
+CELLS = 2**20  # of scores at once: 4 MiB in fp32, which a cache holds
 
 
 def rotate(
