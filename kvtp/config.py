@@ -135,7 +135,7 @@ def _entries(cfg: DictConfig, given: Sequence[str]) -> list[dict[str, Any]] | No
         key = override.key_or_group
         if key in axes:
             raise CommandError(f"{key} and {key}s are both given; give one of them")
-        if ratios is not None and key in ("budget.retention_ratio", "pruner.retention_ratio"):
+        if ratios is not None and key in ("budget.retention_ratio", *(f"pruner.{own}" for own in OWN_RATIO)):
             raise CommandError(f"{override.input_line} would hold for all retention_ratios; give one of them")
     return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())] if axes else None
 

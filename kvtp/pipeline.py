@@ -77,8 +77,8 @@ class Pipeline:
             )
         if told := self.cues - INSIDE - {"question_feature", "text_features"} - self.scout.supplies:
             raise ValueError(
-                f"{name} merges patches inside the vision tower, which gives no cues then; {', '.join(sorted(told))} were "
-                "asked for: choose another relevance, budget or scout"
+                f"{name} merges patches inside the vision tower, which gives no cues then; {', '.join(sorted(told))} "
+                "were asked for: choose another relevance, budget or scout"
             )
 
     @property

@@ -202,8 +202,8 @@ class Selection:
     """Which rows stay: strictly ascending rows of the tokens given; −1 = a row without a source.
 
     `features` None = the rows unchanged, else what stands in them now (merged tokens). `everything`: said by a pruner
-    that keeps all rows as they are, so that nothing is copied. Only a pruner's `variant: official` may repeat or permute
-    rows.
+    that keeps all rows as they are, so that nothing is copied. Only a pruner's `variant: official` may repeat or
+    permute rows.
     """
 
     index: Int64[Tensor, " N"]

@@ -130,6 +130,13 @@ def test_without_a_pruner_all_is_one_run() -> None:
 def test_the_retention_ratio_is_the_one_that_acts() -> None:
     assert rows("method=tome", "budget.retention_ratio=0.4")[0].retention_ratio == 0.4
     assert rows("method=text_only")[0].retention_ratio == 0
+    for key in ("fastv pruner.retention_ratio", "llm_vtp pruner.alpha", "framefusion pruner.cost"):
+        method, own = key.split()
+        (row,) = rows(f"method={method}", f"{own}=0.4")
+        assert row.retention_ratio == 0.4, "the method's own is what acts"
+        assert re.fullmatch(rf"{method}_tiny_folder_0\.4_[0-9a-f]{{8}}", row.run_id)
+    assert rows("method=prumerge_plus", "retention_ratio=0.1")[0].retention_ratio == 0
+    assert rows("method=prumerge_plus", "pruner.ratio=0.1")[0].retention_ratio == 0.1
     assert [row.retention_ratio for row in rows("method=tome", "retention_ratios=[0.1,0.3]")] == [0.1, 0.3]
 
 
@@ -175,6 +182,7 @@ def test_rows_of_an_experiment() -> None:
         (("retention_ratio=5",), r"retention_ratio must be in \(0, 1\], got 5"),
         (("method=tome", "budget=full", "retention_ratio=5"), r"retention_ratio must be in"),
         (("budget.retention_ratio=0.3", "retention_ratios=[0.1]"), "=0.3 would hold for all retention_ratios"),
+        (("method=llm_vtp", "pruner.alpha=0.3", "retention_ratios=[0.1]"), "=0.3 would hold for all retention_ratios"),
         (("rows=[5]",), "rows must be a list of mappings .* got the entry 5"),
         (("methods=[none,tome]", "hydra.run.dir=x"), r"hydra.run.dir=x cannot .* paths.outputs=…"),
         (("experiment=baselines", "hydra.sweep.dir=x"), r"paths.outputs=…"),

@@ -139,14 +139,14 @@ def test_a_cue_that_nobody_gives_is_refused_before_weights_load(tiny, line):
 def test_what_the_backbone_does_not_run_is_refused_before_weights_load(tiny, line):
     untouched = tiny()
     with pytest.raises(
-        ValueError, match="Recorder acts inside the vision tower, which LlavaOnevision .* choose another"
+        ValueError, match=r"Recorder merges patches inside the vision tower, but LlavaOnevision .* their grid"
     ):
         line(Recorder(tower=object()), FIFTH, backbone=untouched)
     with pytest.raises(ValueError, match=r"Recorder acts after layer 4, .* has 4; set pruner\.layer below"):
         line(Recorder((1, 4)), FIFTH, backbone=untouched)
     policy = AbstractCachePolicy()
     policy.watches = frozenset({3})
-    with pytest.raises(ValueError, match="hides rows from layer 4 on .* 0 to 3; set pruner.decode_layer"):
+    with pytest.raises(ValueError, match=r"hides rows from layer 4 on .* 0 to 3; set pruner.decode_layer"):
         line(Recorder(cache=policy), FIFTH, backbone=untouched)
     assert "model" not in untouched.__dict__
 

@@ -24,7 +24,8 @@ UNEVEN = {
     "one token": [1],
     "a frame of one token": [0, 1, 7],
 }
-OWN_COUNT = {"none", "text_only", "llm_vtp_pruned", "prumerge_plus", "prumerge_original"}  # the budget does not bind them
+# the budget does not bind them
+OWN_COUNT = {"none", "text_only", "llm_vtp_pruned", "prumerge_plus", "prumerge_original"}
 MERGES_EVERYTHING = {"prumerge"}  # neighbours are added to whatever is kept
 
 ACTIVE = [option for option in options("pruner") if component("pruner", option).layers != ()]

@@ -14,8 +14,8 @@ class AbstractCachePolicy:
     """What a method does to the KV cache: once after a layer's prefill attention, and before every attention of a
     written token. It may remember; one object serves one question at a time.
 
-    `watches`: layers whose attention row it wants to see at each step. `reads_queries`: whether `after_prefill` is given
-    queries (the engine makes them anew, for all rows).
+    `watches`: layers whose attention row it wants to see at each step. `reads_queries`: whether `after_prefill` is
+    given queries (the engine makes them anew, for all rows).
     """
 
     watches: frozenset[int] = frozenset()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from toys import CONF
+from toys import CONF, toy_frames
 
 from kvtp.benchmark._paint import paint, write_film
 from kvtp.benchmark._world import COLOURS, KINDS, Settings, film, questions
@@ -220,3 +220,19 @@ def test_torn_films_are_swept(tmp_path: Path) -> None:
     shapes(tmp_path, videos=2)
     assert not torn.exists()
     assert len(list(tmp_path.rglob("*.mp4"))) == 2
+
+
+def test_the_same_questions_in_words(tmp_path: Path) -> None:
+    """Without options, the right one's text is the answer, and is scored as such."""
+    lettered, plain = shapes(tmp_path), shapes(tmp_path, options=False)
+    assert len(plain) == len(lettered) == 20
+    for one, other in zip(lettered, plain, strict=True):
+        right = one.options["ABCD".index(one.answer)]
+        assert replace(one, options=None, answer=right) == other
+        prompt = plain.prompt(other, toy_frames([0.0], 1.0))
+        assert prompt.choices == ()
+        assert "A." not in prompt.text
+        assert plain.parse(right.upper(), other).outcome == "correct"
+        wrong = next(option for option in one.options if option != right)
+        assert plain.parse(wrong, other).outcome == "wrong"
+    assert not plain.other("val", 2).options

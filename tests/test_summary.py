@@ -1,0 +1,62 @@
+"""What summary.json tells of caches, against sums by hand."""
+
+import pytest
+
+from kvtp.metric.costs import costs
+from kvtp.summary import caches
+from kvtp.types import Prediction
+
+MIB = 2**20
+FLOPS = [  # that a prediction tells
+    *(
+        "vision",
+        "cues",
+        "predictor",
+        "selection",
+        "prefill",
+        "prefill_causal",
+        "decode",
+        "thop",
+        "fastv",
+        "kvtp",
+        "rows",
+    ),
+    *("full_vision", "full_prefill", "full_prefill_causal", "full_thop", "full_fastv", "full_kvtp", "full_rows"),
+]
+
+
+def answered(cache_rows: tuple[int, ...], told: dict[str, float]) -> Prediction:
+    """Each cached row takes a quarter of a MiB."""
+    return Prediction(
+        question_id="q",
+        method="m",
+        outcome="correct",
+        score=1.0,
+        text="A",
+        choice="A",
+        answer="A",
+        groups={},
+        cluster="",
+        tokens_per_layer={"visual": (4, 2)},
+        timings_ms={},
+        flops=dict.fromkeys(FLOPS, 1.0),
+        memory={"kv_cache": sum(cache_rows) * MIB / 4, "full_kv_cache": 20 * MIB},
+        cache_rows=cache_rows,
+        told=told,
+    )
+
+
+SEVERAL = [answered((10, 4), {"cache_share": 0.5}), answered((20, 8), {"cache_share": 1.0, "steps_seeing_all": 0.25})]
+
+
+def test_each_layers_cache() -> None:
+    assert caches(SEVERAL) == {"rows_per_layer": [15, 6], "mib_per_layer": [3.75, 1.5]}
+    assert caches([]) is None
+
+
+def test_what_policies_tell_is_averaged_over_those_that_tell_it() -> None:
+    told = costs(SEVERAL)
+    assert told["cache/cache_share"] == pytest.approx(0.75)
+    assert told["cache/steps_seeing_all"] == 0.25
+    assert told["memory/kv_cache_mib"] == pytest.approx(5.25)
+    assert told["memory/kv_cache_ratio"] == pytest.approx(5.25 / 20)
