@@ -1,15 +1,16 @@
 """The line without a model: tokens are noise, layers do nothing, only sizes are real."""
 
 from dataclasses import replace
-from typing import Any
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from kvtp.backbone._decoder import Decoder
 from kvtp.backbone._state import LEVELS, Prefill
 from kvtp.backbone.base import AbstractBackbone, LLMShape, Site, Size, Skeleton, VisionShape
+from kvtp.metric._idle import Block, Idle
+from kvtp.pruner.base import AbstractTowerPruner
 from kvtp.relevance.base import AbstractRelevance
 from kvtp.scout.base import AbstractScout
 from kvtp.types import Answer, Cues, Frames, Prompt, Question, VisualTokens
@@ -20,11 +21,23 @@ PER_PATCH = ("tower_keys", "tower_keys_full", "tower_states")
 
 
 class DryBackbone(AbstractBackbone):
-    """As large as `real`, whose weights are not read. Prompts have `text` tokens, replies `reply`."""
+    """As large as `real`, whose weights are not read. Prompts have `text` tokens, half of them (the larger) after the
+    video, and all of these ask where a cue is of the question; replies have `reply`.
+
+    What a method costs does not depend on what tokens hold, but for methods that merge those that are alike: every
+    second token here looks as in the frame before (cosine 0.8), the others look like nothing else. Layers change none
+    of that, as those of a model would.
+
+    Where a method has cues inside the LLM, caches have keys and values of the true size, and the engine makes queries
+    with a norm and a matrix of the true size: choosing costs what it does with weights, and cutting caches, too. All
+    layers share these, drawn once. What a cache policy does is told by sizes alone (`Idle`); as nothing is written,
+    none of the rows that it would hide from a reply are taken off the reply's FLOPs.
+    """
 
     def __init__(self, real: AbstractBackbone, text: int, reply: int) -> None:
         self.real, self.text, self.reply = real, text, reply
         self.random = torch.Generator().manual_seed(0)
+        self.stored: tuple[Tensor, Tensor] | None = None  # keys and values of a layer, of as many rows as were seen
 
     @property
     def called(self) -> str:
@@ -50,6 +63,10 @@ class DryBackbone(AbstractBackbone):
         return self.real.supplies
 
     @property
+    def prunes_tower(self) -> bool:
+        return self.real.prunes_tower
+
+    @property
     def identity(self) -> str:
         return "none"
 
@@ -72,20 +89,29 @@ class DryBackbone(AbstractBackbone):
         found |= {name: self._noise(count, width) for name in PER_PATCH if name in cues}
         if "frame_feature" in cues:
             found["frame_feature"] = self._noise(tokens.frames, width)
-        return replace(tokens, features=self._noise(count, self.shape.width), cues=Cues(**found))
+        return replace(tokens, features=self._film(tokens.frames, count // tokens.frames), cues=Cues(**found))
+
+    def encode_merging(self, frames: Frames, tower: AbstractTowerPruner) -> VisualTokens:
+        tokens = self.real.blank_merging(len(frames), frames.size, tower)
+        return replace(tokens, features=self._film(tokens.frames, len(tokens) // tokens.frames))
 
     def ask(self, tokens: VisualTokens, prompt: Prompt) -> VisualTokens:
         words = self._noise(WORDS, self.shape.width)
         return replace(tokens, cues=replace(tokens.cues, question_feature=words.mean(0), text_features=words))
 
     def embed(self, tokens: VisualTokens, prompt: Prompt) -> Prefill:
-        words = tokens.features.new_zeros(self.text, self.shape.width)
+        words = self._noise(self.text, self.shape.width)
         before, after = words.tensor_split([self.text // 2])
         kinds = words.new_zeros(len(LEVELS[self.newlines]), self.shape.width)
         return Prefill.lay_out(prompt, before, tokens, after, self.newlines, kinds)
 
     def prefill(self, state: Prefill, upto: int, site: Site = "layer") -> Prefill:
-        return _Idle(self.shape.layers).prefill(state, upto, site)
+        if not state.tokens.asked:
+            return Idle(self.shape, range(self.shape.layers), None).prefill(state, upto, site)
+        if self.stored is None or self.stored[0].shape[2] < len(state):
+            size = (1, self.shape.kv_heads, len(state), self.shape.head_dim)
+            self.stored = self._noise(*size), self._noise(*size)
+        return Idle(self.shape, [self._block] * self.shape.layers, self.stored).prefill(state, upto, site)
 
     def generate(self, state: Prefill) -> Answer:
         state = self.prefill(state, self.shape.layers)
@@ -98,8 +124,21 @@ class DryBackbone(AbstractBackbone):
             cache_rows=tuple(layer.keys.shape[-2] for layer in state.cache.layers),
             kept=state.tokens.original,
             steps=(self.reply,),
+            told={} if state.policy is None else state.policy.told(),
             tower_rows=state.tokens.tower_rows,
         )
+
+    @cached_property
+    def _block(self) -> Block:
+        return Block(self.shape, self._noise(self.shape.heads * self.shape.head_dim, self.shape.width))
+
+    def _film(self, frames: int, each: int) -> Float[Tensor, "K D"]:
+        time = torch.arange(frames)[:, None]
+        still = (self._noise(frames, each) > 0) & (time > 0)
+        since = torch.where(still, 0, time).cummax(0).values  # the frame from which on a cell looks as it does
+        looks = self._noise(frames * each, self.shape.width)
+        features = looks[(since * each + torch.arange(each)).flatten()]
+        return features.add_(self._noise(frames * each, self.shape.width), alpha=0.5)
 
     def _noise(self, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=self.random)
@@ -135,32 +174,3 @@ class Deaf(AbstractScout):
 
 def _drawn(count: int) -> Float[Tensor, " N"]:
     return torch.randn(count, generator=torch.Generator().manual_seed(0))
-
-
-class _Empty(nn.Module):
-    """What the engine asks a model for."""
-
-    config = None
-
-    def __init__(self, layers: int) -> None:
-        super().__init__()
-        self.layers = range(layers)
-
-    def rotary_emb(self, hidden: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
-        return hidden, hidden  # nothing is turned by them
-
-
-class _Idle(Decoder):
-    """The engine without its arithmetic: caches of one number per row."""
-
-    def __init__(self, layers: int) -> None:
-        model = _Empty(layers)
-        super().__init__(model, model)
-
-    def _attend(self, layer: int, hidden: Tensor, rotary: tuple[Tensor, Tensor], cache: Any) -> Tensor:
-        rows = hidden.new_zeros(1, 1, hidden.shape[1], 1)
-        cache.update(rows, rows, layer)
-        return hidden
-
-    def _feed(self, layer: int, hidden: Tensor) -> Tensor:
-        return hidden

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -20,7 +20,7 @@ from kvtp.metric.account import Account
 from kvtp.metric.costs import costs
 from kvtp.metric.dry import Chance, Deaf, DryBackbone
 from kvtp.pipeline import Pipeline
-from kvtp.types import Answer, Frames, Prediction, Prompt, Question, Verdict, VideoRef, VisualTokens
+from kvtp.types import Answer, Budget, Frames, Prediction, Prompt, Question, Verdict, VideoRef, VisualTokens
 
 QUESTION = Question("meter", "none", "What happens after the cup is put down?")
 
@@ -120,6 +120,8 @@ def _measure(
     row: Row, pipeline: Pipeline, account: Account, frames: Frames, tokens: VisualTokens, repeats: int
 ) -> Line:
     try:
+        if pipeline.pruner.tower is not None:
+            tokens = pipeline.backbone.encode_merging(frames, pipeline.pruner.tower)
         answer, spent = pipeline.answer(QUESTION, frames, tokens)
     except Refused as error:
         return Line(row.name, row.retention_ratio, len(frames), None, str(error))
@@ -137,17 +139,30 @@ def _measure(
         timings_ms={},
         flops=account.flops(answer, len(frames), frames.size, spent, pipeline.cues),
         memory=account.memory(answer),
+        told=answer.told,
     )
     told = {key: value for key, value in costs([asked]).items() if not key.startswith("latency/")}
     told = {"tokens/mean_over_layers": _mean(answer), **told}
     if repeats:
-        told["selection/products"] = _products(pipeline, frames, tokens, repeats)
+        told["selection/products"] = _products(Choosing.of(pipeline), frames, tokens, repeats)
     return Line(row.name, row.retention_ratio, len(frames), told)
 
 
+class Choosing(Pipeline):
+    """Leaves caches as they are: what a policy does to them is no choice of tokens, and part of the prefill's time."""
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> "Choosing":
+        return cls(**{field.name: getattr(pipeline, field.name) for field in fields(pipeline)})
+
+    def policy(self, budget: Budget) -> None:
+        return None
+
+
 def _products(pipeline: Pipeline, frames: Frames, tokens: VisualTokens, repeats: int) -> float:
-    """Time that choosing the tokens takes, in products of all tokens with a square matrix of their width: median of
-    so many ratios, both parts of each measured one after the other, as other work on the machine slows both."""
+    """Time that choosing the tokens takes (cues inside the LLM and the cut of its caches among it), in products of all
+    tokens with a square matrix of their width: median of so many ratios, both parts of each measured one after the
+    other, as other work on the machine slows both. 0 where no tokens are chosen, as by a cache policy alone."""
     square = torch.randn(tokens.features.shape[1], tokens.features.shape[1])
     ratios = []
     for _ in range(repeats):

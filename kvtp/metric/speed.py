@@ -27,9 +27,10 @@ class Timing:
 
     `vision`: resizing on the host, tower, projector, and the method's cues of them · `relevance`: with the scout ·
     `prune`: budget, selection and cut · `embed`: words and the sequence's layout (of ST-LLM also the connector, which
-    waits for the question) · `prefill`: the LLM's layers · `decode`: reading the first token off them, then `steps`
-    tokens through the LLM. `rows` of the LLM, mean over layers; `full_rows`: with all tokens. `peak` [bytes]: the
-    largest.
+    waits for the question) · `prefill`: the LLM's layers, and what a cache policy does after each · `decode`: reading
+    the first token off them, then `steps` tokens through the LLM, and what a cache policy does before each. `rows` of
+    the LLM, mean over layers; `full_rows`: with all tokens. `peak` [bytes]: the largest. `cached` [bytes]: keys and
+    values when decoding starts; rows that a policy hides from written tokens but keeps are among them.
     """
 
     vision: float
@@ -44,10 +45,11 @@ class Timing:
     rows: float
     full_rows: int
     steps: int
+    cached: int
 
 
-def timing(rounds: Sequence[Round], answer: Answer) -> Timing:
-    """`answer`: of one of them, all are of one size."""
+def timing(rounds: Sequence[Round], answer: Answer, cached: int) -> Timing:
+    """`answer`, `cached`: of one of them, all are of one size."""
 
     def part(*names: str) -> float:
         return median(sum(one.parts[name] for name in names) for one in rounds)
@@ -66,6 +68,7 @@ def timing(rounds: Sequence[Round], answer: Answer) -> Timing:
         rows=mean(map(sum, zip(*answer.tokens_per_layer.values(), strict=True))),
         full_rows=answer.full_rows,
         steps=sum(answer.steps),
+        cached=cached,
     )
 
 
@@ -81,7 +84,8 @@ def speed(mine: Timing, full: Timing | None) -> dict[str, float]:
 
     `overhead/pruning_ms`: relevance, scout and `prune`; `overhead/pruning_of_prefill` as a fraction of the unpruned
     prefill; `overhead/cues_ms`: how much longer vision takes; `overhead/above_limit_ms`: end to end, above `limit`.
-    `speedup/…`: how many times as fast as the unpruned model. `decode/tokens_per_s`: of those after the first.
+    `speedup/…`: how many times as fast as the unpruned model. `decode/tokens_per_s`: of those after the first, from
+    when that one is known: nothing that happens before the reply slows it. `memory/kv_cache_mib`: `cached`.
     """
     told = {
         "rows/kept": mine.rows,
@@ -95,6 +99,7 @@ def speed(mine: Timing, full: Timing | None) -> dict[str, float]:
         "latency/first_token_ms": mine.first,
         "latency/end_to_end_ms": mine.whole,
         "overhead/pruning_ms": mine.relevance + mine.prune,
+        "memory/kv_cache_mib": mine.cached / MIB,
     }
     if mine.steps:
         told["decode/tokens_per_s"] = 1e3 * mine.steps / (mine.whole - mine.first)

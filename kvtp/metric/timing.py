@@ -18,6 +18,7 @@ from kvtp.command import CommandError
 from kvtp.config import Row, labels
 from kvtp.errors import Refused
 from kvtp.frames.base import AbstractFrames
+from kvtp.metric.flops import cache_bytes
 from kvtp.metric.latency import on_cuda, synchronise
 from kvtp.metric.memory import peak, reset_peak, too_little
 from kvtp.metric.meter import QUESTION, Line, Nothing, choosing
@@ -63,10 +64,11 @@ class Turn:
     refused: str = ""
     rounds: list[Round] = field(default_factory=list)
     answer: Answer | None = None
+    cached: int = 0  # bytes of keys and values when decoding starts
 
     @property
     def timing(self) -> Timing | None:
-        return None if self.answer is None or self.refused else timing(self.rounds, self.answer)
+        return None if self.answer is None or self.refused else timing(self.rounds, self.answer, self.cached)
 
 
 def time_rows(rows: Sequence[Row], frames: Sequence[int], trial: Trial, every: float) -> list[Line]:
@@ -163,12 +165,13 @@ def _standing(turns: Sequence[Turn]) -> Iterator[Turn]:
 
 
 def _run(turn: Turn, host: RandomHost) -> Round | None:
-    """One question. None where it does not count: it is refused, or its selection's FLOPs were counted, which takes
-    time."""
+    """One question. None where it does not count: it is refused, or FLOPs of its selection or of its cache policy were
+    counted, which takes time."""
     assert turn.pipeline is not None
-    counted = len(turn.pipeline.selecting)
+    counted = _counts(turn.pipeline)
     try:
         found, turn.answer = _round(turn.pipeline, host)
+        turn.cached = cache_bytes(host.shape, turn.answer.cache_rows, host.value_bytes)
     except Refused as error:
         turn.refused = str(error)
     except RuntimeError as error:
@@ -181,7 +184,11 @@ def _run(turn: Turn, host: RandomHost) -> Round | None:
     if turn.refused:
         _free()  # here: as long as there is the error, there is all that its traceback sees
         return None
-    return found if len(turn.pipeline.selecting) == counted else None
+    return found if _counts(turn.pipeline) == counted else None
+
+
+def _counts(pipeline: Pipeline) -> int:
+    return len(pipeline.selecting) + len(pipeline.compressing)
 
 
 def _round(pipeline: Pipeline, host: RandomHost) -> tuple[Round, Answer]:

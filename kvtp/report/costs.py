@@ -53,6 +53,7 @@ TIMED = {
     "overhead/pruning_ms": ("overhead", "{:.3g}"),
     "overhead/pruning_of_prefill": ("of full prefill", "{:.1%}"),
     "decode/tokens_per_s": ("tokens/s", "{:.1f}"),
+    "memory/kv_cache_mib": ("KV cache [MiB]", "{:.4g}"),
     "memory/peak_mib": ("peak [MiB]", "{:.0f}"),
 }
 LIMIT = "limit/end_to_end_ms"

@@ -5,12 +5,21 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
+from backbone import hosts
 from metric.shapes import QWEN2_7B, QWEN2_72B, onevision
+from toys import component
 
+from kvtp.command import ROOT
 from kvtp.metric.account import Account
 from kvtp.metric.conventions import fastv, sparsevlm
+from kvtp.metric.dry import DryBackbone
+from kvtp.metric.meter import QUESTION, Nothing, Unseen
 from kvtp.metric.published import Published, published
+from kvtp.pipeline import Pipeline
+from kvtp.types import Frames
 
+VICUNA = str(ROOT / "shapes/llm/vicuna_7b")
 FOLDER = Path(__file__).resolve().parents[2] / "published"
 
 
@@ -66,6 +75,55 @@ def test_the_unexplained_stay_marked(cells) -> None:
         ("llm_vtp_table3", "prumerge_plus"),
     ):
         assert key in marked
+
+
+# table, method, backbone where the table has several: TFLOPs as printed, as computed here
+LLM_VTP = {
+    ("llm_vtp_table3", "none", None): (26.8, 26.802),
+    ("llm_vtp_table3", "look_m", None): (26.7, 26.802),  # its prefill is the unpruned one
+    ("llm_vtp_table3", "prumerge_plus", None): (9.2, 9.385),
+    ("llm_vtp_table3", "llm_vtp", None): (8.8, 8.814),
+    ("llm_vtp_table8", "none", 1.1): (1.1, 1.103),
+    ("llm_vtp_table8", "look_m", 1.1): (1.1, 1.103),
+    ("llm_vtp_table8", "llm_vtp", 0.5): (0.5, 0.504),
+    ("llm_vtp_table8", "none", 5.4): (5.4, 5.397),
+    ("llm_vtp_table8", "look_m", 5.4): (5.4, 5.397),
+    ("llm_vtp_table8", "llm_vtp", 2.1): (2.1, 2.117),
+}
+
+
+def test_every_cell_of_llm_vtp(cells) -> None:
+    """Tables 3 and 8, to the residuals of the specification."""
+    mine = [cell for cell in cells if cell.table.startswith("llm_vtp")]
+    assert len(mine) == len(LLM_VTP)
+    for cell in mine:
+        mark = cell.value if cell.table == "llm_vtp_table8" else None
+        printed, computed = LLM_VTP[cell.table, cell.method, mark]
+        assert (cell.value, cell.formula.computed) == (printed, pytest.approx(computed, abs=5e-4))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "where", "text", "layer", "alpha", "full", "expected"),
+    [
+        ("pllava_7b", {"checkpoint": str(ROOT / "shapes/pllava_7b")}, 66, 5, 0.2, 26.802, 8.814),
+        ("videochat2_7b", {"checkpoint": "not_there", "llm": VICUNA}, 13, 10, 0.1, 1.103, 0.504),
+        ("st_llm_7b", {"llm": VICUNA}, 10, 10, 0.1, 5.397, 2.201),
+    ],
+)
+def test_llm_vtp_itself_makes_its_rows(backbone, where, text, layer, alpha, full, expected) -> None:
+    """The method on models of full size, 16 pictures: its own integers by the papers' formula. Of ST-LLM's 32 tokens a
+    frame ⌈3.2⌉ stay, where the table's 2.1 has a tenth of the 512."""
+    dry = DryBackbone(hosts.host(backbone, **where), text, 1)
+    stages = {"scout": "none", "relevance": "uniform", "budget": "uniform"}
+    made = {stage: component(stage, option) for stage, option in stages.items()}
+    pruner = component("pruner", "llm_vtp", layer=layer, retention_ratio=alpha)
+    line = Pipeline(Nothing(), Unseen(), dry, pruner=pruner, **made)
+    pixels = torch.zeros(1, dtype=torch.uint8).expand(16, 360, 640, 3)
+    frames = Frames(pixels, torch.arange(16).double(), torch.arange(16), 16.0, "none")
+    answer, spent = line.answer(QUESTION, frames, dry.encode(frames, line.cues))
+    told = Account(dry).flops(answer, 16, frames.size, spent, line.cues)
+    assert told["full_fastv"] / 1e12 == pytest.approx(full, abs=5e-4)
+    assert told["fastv"] / 1e12 == pytest.approx(expected, abs=5e-4)
 
 
 def test_by_hand() -> None:

@@ -1,6 +1,6 @@
 """Sizes told without weights against those of answers that were given."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ from backbone import hosts
 from omegaconf import OmegaConf
 from toys import CONF, component
 
+from kvtp.backbone._random import with_random_weights
 from kvtp.command import CommandError
 from kvtp.config import Row
 from kvtp.metric.account import Account, MethodCost
@@ -17,6 +18,7 @@ from kvtp.metric.flops import vision
 from kvtp.metric.latency import Stopwatch
 from kvtp.metric.meter import Line, Nothing, Unseen, meter
 from kvtp.pipeline import Pipeline
+from kvtp.pruner.look_m import LookMCache
 from kvtp.report.costs import bars, shown, table
 from kvtp.types import Frames, Prompt, Question
 
@@ -65,6 +67,121 @@ def test_sizes_are_those_of_a_real_answer(tiny, pruner: str, newline: str) -> No
     assert cost == spent
 
 
+INSIDE = [
+    ("fastv", {}),
+    ("llm_vtp", {"layer": 2}),
+    ("llm_vtp_prunevid", {"layer": 2}),
+    ("look_m", {}),
+    ("dycoke", {"merge_ratio": 0.7, "decode_layer": None}),
+]
+
+
+@pytest.mark.parametrize(("pruner", "changed"), INSIDE, ids=[name for name, _ in INSIDE])
+@pytest.mark.parametrize("newline", ["one_token", "frame"])
+def test_methods_inside_the_llm_cost_what_they_do_with_weights(tiny, pruner: str, changed: dict, newline: str) -> None:
+    """Rows, caches, what the policy tells, and FLOPs of the choice: a host of random weights has as many words."""
+    real, text, reply = tiny(newline=newline), 21, 3
+    pair = with_random_weights(real, text, reply), DryBackbone(real, text, reply)
+    stages = {"scout": component("scout", "none"), "budget": component("budget", "uniform")}
+    stages |= {"relevance": component("relevance", "uniform"), "pruner": component("pruner", pruner, **changed)}
+    frames, found = films(6), []
+    for backbone in pair:
+        line = Pipeline(benchmark=Asked(), frames=Unseen(), backbone=backbone, **stages)
+        found.append(line.answer(QUESTION, frames, backbone.encode(frames, line.cues)))
+    (answer, spent), (told, cost) = found
+    assert replace(told, text=answer.text) == answer
+    assert cost == spent
+    assert cost.selection > 0 or pruner == "dycoke"
+    assert min(told.cache_rows) < told.full_rows
+    assert set(told.told) == ({"cache_share", "cache_rows_over_budget"} if pruner == "look_m" else set())
+
+
+def test_patches_merged_in_the_tower_are_as_many_as_a_real_tower_leaves(tmp_path) -> None:
+    host = hosts.host("tarsier_7b", checkpoint=str(hosts.tarsier(tmp_path)), newline="frame")
+    real, dry = with_random_weights(host, 20, 3), DryBackbone(host, 20, 3)
+    pruner = component("pruner", "tome_vit", retention_ratio=0.5)
+    stages = {"scout": component("scout", "none"), "budget": component("budget", "uniform")}
+    stages |= {"relevance": component("relevance", "uniform"), "pruner": pruner}
+    frames, found = films(3), []
+    for backbone in (real, dry):
+        line = Pipeline(benchmark=Asked(), frames=Unseen(), backbone=backbone, **stages)
+        answer, spent = line.answer(QUESTION, frames, backbone.encode_merging(frames, pruner.tower))
+        found.append(Account(host).flops(answer, 3, frames.size, spent, line.cues))
+        assert answer.tokens_per_layer["visual"] == (3 * 18,) * 3
+    assert found[0] == found[1]
+    target = {"_target_": "kvtp.backbone.tarsier.Tarsier"}
+    settings = {field.name: getattr(host, field.name) for field in fields(host)}
+    uniform = section("relevance", "uniform")
+    none, merged = (
+        meter([row_of(target | settings, tmp_path, option, uniform)], [3], SIZE, 20, 3)[0].costs
+        for option in ("none", "tome_vit")
+    )
+    assert merged["tokens/mean_over_layers"] < none["tokens/mean_over_layers"] / 2
+    assert merged["flops/vision_tflops"] < none["flops/vision_tflops"]
+
+
+def test_what_merges_across_frames_has_something_to_merge(tiny) -> None:
+    """FrameFusion meets its cost: it merges, then prunes. Half of the tokens look as in the frame before."""
+    dry = DryBackbone(tiny(newline="none"), 20, 2)
+    frames, budget = films(6), component("budget", "uniform", retention_ratio=0.5)
+    tokens = dry.encode(frames, frozenset())
+    film = tokens.features.unflatten(0, (6, 64))
+    alike = (torch.cosine_similarity(film[1:], film[:-1], dim=-1) > 0.5).double().mean()
+    assert alike == pytest.approx(0.5, abs=0.1)
+    stages = {"scout": component("scout", "none"), "relevance": component("relevance", "uniform"), "budget": budget}
+    pruner = component("pruner", "framefusion", retention_ratio=0.5)
+    line = Pipeline(benchmark=Asked(), frames=Unseen(), backbone=dry, pruner=pruner, **stages)
+    answer, cost = line.answer(QUESTION, frames, tokens)
+    visual = answer.tokens_per_layer["visual"]
+    assert 0.4 * 384 < visual[0] < 0.7 * 384, "merged before the first layer"
+    assert visual[-1] < visual[0], "pruned later"
+    assert sum(visual) / 4 == pytest.approx(0.5 * 384, abs=1)
+    assert cost.selection > 0
+
+
+def test_caches_are_of_true_size_where_cues_are_asked_for_alone(tiny) -> None:
+    """Views of one noise, which nothing else needs, nor the matrix that makes queries."""
+    real = tiny(newline="none")
+    dry, shape = DryBackbone(real, 20, 2), real.shape
+    plain = dry.encode(films(2), frozenset())
+    small = dry.prefill(dry.embed(plain, PROMPT), 2).cache.layers
+    assert [layer.keys.shape for layer in small] == [(1, 1, 148, 1)] * 2
+    assert dry.stored is None
+    assert "_block" not in vars(dry)
+    state = dry.prefill(dry.embed(replace(plain, asked=frozenset({"question_attention"})), PROMPT), 2)
+    first, second = state.cache.layers
+    assert first.keys.shape == second.values.shape == (1, shape.kv_heads, 148, shape.head_dim)
+    assert first.keys.data_ptr() == second.keys.data_ptr() != second.values.data_ptr()
+    told = state.visual.cues.question_attention
+    assert told.shape == (shape.heads, 10, 128)
+    assert len(told.unique()) > 1000
+    seen = dry.stored[0].shape[2]
+    dry.prefill(
+        dry.embed(replace(dry.encode(films(3), frozenset()), asked=plain.asked | {"last_attention"}), PROMPT), 1
+    )
+    assert dry.stored[0].shape[2] == seen + 64, "more rows, more noise"
+
+
+def test_a_cache_policy_is_told_once_and_not_timed(tiny, tmp_path, monkeypatch) -> None:
+    """Its four layers are alike; the rounds that time the choice leave it out."""
+    called, work = [], LookMCache.after_prefill
+
+    def compress(policy, layer, queries, keys, values, visual):
+        called.append((layer, keys.device.type))
+        return work(policy, layer, queries, keys, values, visual)
+
+    monkeypatch.setattr(LookMCache, "after_prefill", compress)
+    known = tiny()
+    one = row(known, tmp_path, known.checkpoint, "look_m", section("relevance", "uniform"))
+    one.config["budget"] = section("budget", "uniform")
+    (line,) = meter([one], [4], SIZE, 20, 2, repeats=2)
+    assert called == [(0, "meta")]
+    assert line.costs["cache/cache_share"] == pytest.approx(0.3, abs=0.02)
+    assert line.costs["memory/kv_cache_ratio"] == pytest.approx(line.costs["cache/cache_share"])
+    assert line.costs["flops/selection_tflops"] > 0
+    assert "selection/products" in line.costs
+
+
 def section(group: str, option: str, **changed: str) -> dict:
     chosen = OmegaConf.merge(OmegaConf.load(CONF / group / f"{option}.yaml"), changed)
     parent = OmegaConf.create({"retention_ratio": 0.3, "seed": 0, group: chosen})
@@ -73,7 +190,9 @@ def section(group: str, option: str, **changed: str) -> dict:
 
 def row(known, folder: Path, checkpoint: str, pruner: str, relevance: dict) -> Row:
     """A run with the settings of the backbone `known`, but for its checkpoint, and without a pooling head."""
-    told = {name: getattr(known, name) for name in ("attn", "pool", "newline", "frame_chunk", "answer", "seed")}
+    told = {
+        name: getattr(known, name) for name in ("attn", "pool", "newline", "frame_chunk", "question", "answer", "seed")
+    }
     told |= {"max_new_tokens": 4, "temperature": 0, "top_p": 1.0, "dtype": "float32", "device": "cpu"}
     told |= {"checkpoint": checkpoint, "revision": None, "head": None, "head_revision": None}
     told |= {"frames": 8, "device_map": None}

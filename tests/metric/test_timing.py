@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from omegaconf import OmegaConf
 from shell import Shell
 from toys import CONF, component, toy_frames, toy_question, toy_tokens, unchecked
 
+import kvtp.metric.timing
 from kvtp.config import Row, method_choices
 from kvtp.errors import Refused
 from kvtp.metric.dry import Chance
@@ -22,6 +24,7 @@ from kvtp.metric.meter import Line, meter
 from kvtp.metric.speed import Round, Timing, limit, speed, timing
 from kvtp.metric.timing import Noise, Trial, time_rows
 from kvtp.pipeline import Pipeline
+from kvtp.pruner.look_m import LookMCache
 from kvtp.report.costs import TIMED, shown, stacks, table
 from kvtp.types import Answer
 
@@ -120,16 +123,17 @@ def test_medians_are_of_each_part() -> None:
         a_round(10, first=85, whole=90, prune=90, scout=4, relevance=0, peak=2**20),
         a_round(20, first=80, whole=99, prune=5, scout=1, relevance=5, peak=None),
     ]
-    found = timing(rounds, an_answer())
+    found = timing(rounds, an_answer(), 2**18)
     assert (found.vision, found.prune, found.first, found.whole) == (20, 5, 80, 95)
     assert found.relevance == 6, "the median of sums, not the sum of medians"
-    assert found.peak == 2**21
+    assert (found.peak, found.cached) == (2**21, 2**18)
     assert (found.rows, found.full_rows, found.steps) == ((110 * 2 + 30 * 2) / 4, 110, 8)
 
 
 FULL = Timing(vision=100, relevance=0, prune=0, embed=2, prefill=500, decode=198, first=610, whole=810, peak=2**30,
-              rows=1000, full_rows=1000, steps=8)  # fmt: skip
-MINE = replace(FULL, vision=104, relevance=5, prune=20, prefill=90, first=225, whole=419, peak=2**29, rows=200)
+              rows=1000, full_rows=1000, steps=8, cached=96 * 2**20)  # fmt: skip
+MINE = replace(FULL, vision=104, relevance=5, prune=20, prefill=90, first=225, whole=419, peak=2**29, rows=200,
+               cached=24 * 2**20)  # fmt: skip
 
 
 def test_the_limit_by_hand() -> None:
@@ -152,6 +156,7 @@ def test_speed_by_hand() -> None:
     assert told["speedup/first_token"] == 610 / 225
     assert told["decode/tokens_per_s"] == pytest.approx(8 / 0.194)
     assert told["memory/peak_mib"] == 512
+    assert told["memory/kv_cache_mib"] == 24
     own = speed(FULL, FULL)
     assert [own[key] for key in own if key.startswith("speedup/") or key == "limit/speedup"] == [1] * 4
     assert own["overhead/above_limit_ms"] == 0
@@ -159,7 +164,7 @@ def test_speed_by_hand() -> None:
 
 def test_what_is_not_known_is_not_told() -> None:
     told = speed(replace(MINE, steps=0, peak=None), None)
-    assert not any(key.startswith(("speedup/", "limit/", "decode/", "memory/")) for key in told)
+    assert not any(key.startswith(("speedup/", "limit/", "decode/", "memory/peak")) for key in told)
     assert told["overhead/pruning_ms"] == 25
 
 
@@ -213,7 +218,7 @@ def test_a_first_round_does_not_count(tiny, monkeypatch) -> None:
     """Without a warm-up, too: rounds that count are those whose selection was timed."""
     rounds = []
     monkeypatch.setattr(
-        "kvtp.metric.timing.timing", lambda found, answer: rounds.append(found) or timing(found, answer)
+        "kvtp.metric.timing.timing", lambda found, *given: rounds.append(found) or timing(found, *given)
     )
     lines = time_rows([run(tiny(), "tome")], [2], replace(TRIAL, warm_ups=0), 1e9)
     assert all(len(found) == 3 for found in rounds)
@@ -239,6 +244,43 @@ def test_figures_hang_together(tiny) -> None:
     share = pruned["rows/kept"] / pruned["rows/full"]
     saved = (1 - share) * none["latency/prefill_ms"]
     assert pruned["limit/end_to_end_ms"] == pytest.approx(none["latency/end_to_end_ms"] - saved)
+
+
+def test_a_round_in_which_a_cache_policy_is_counted_does_not_count(tiny, asked) -> None:
+    """It chooses no tokens, so that this is the only counting there is."""
+    time_rows([run(tiny(), "look_m")], [2], replace(TRIAL, warm_ups=0), 1e9)
+    assert Counter(asked) == {(2, "NoPruning"): 3, (2, "LookM"): 3 + 1}
+
+
+@pytest.mark.parametrize("reply", [3, 256])
+def test_speed_of_the_reply_and_bytes_of_its_cache_stand_together(tiny, monkeypatch, reply) -> None:
+    """Look-M's is a share of the unpruned, DyCoke's that of the rows it leaves before the LLM: what it hides from
+    written tokens stays stored. The clock of the reply starts when the last cache has been compressed."""
+    compressed, began, known, round_of = [], [], LookMCache.after_prefill, kvtp.metric.timing._round
+
+    def compress(*given):
+        found = known(*given)
+        compressed.append(perf_counter())
+        return found
+
+    def following(pipeline, host):
+        found = round_of(pipeline, host)
+        began.append(host.first_token)
+        return found
+
+    monkeypatch.setattr(LookMCache, "after_prefill", compress)
+    monkeypatch.setattr(kvtp.metric.timing, "_round", following)
+    rows = [run(tiny(), "none"), run(tiny(), "look_m"), run(tiny(), "dycoke", 0.6)]
+    none, look_m, dycoke = (line.costs for line in time_rows(rows, [4], replace(TRIAL, reply=reply, rounds=1), 1e9))
+    assert len(compressed) == 4 * (1 + 1), "layers; a warm-up and a round"
+    assert any(max(compressed[:4]) < first < min(compressed[4:]) for first in began)
+    assert any(max(compressed) < first for first in began)
+    full = none["memory/kv_cache_mib"]
+    shape, size = tiny().shape, torch.float32.itemsize
+    assert full * 2**20 == shape.layers * none["rows/full"] * 2 * shape.kv_heads * shape.head_dim * size
+    assert look_m["memory/kv_cache_mib"] / full == pytest.approx(0.25, abs=0.01)
+    assert dycoke["memory/kv_cache_mib"] / full == pytest.approx(dycoke["rows/kept"] / dycoke["rows/full"])
+    assert min(each["decode/tokens_per_s"] for each in (none, look_m, dycoke)) > 0
 
 
 def fails(monkeypatch, where: str, when) -> Counter:
@@ -354,7 +396,7 @@ def test_the_table_tells_times_and_refusals() -> None:
     said = shown(LINES, TIMED).splitlines()
     assert "frames run kept rows vision relevance prune embed prefill decode" in " ".join(said[0].split())
     assert " ".join(said[2].split()) == (
-        "64 tome 0.2 200 104 5 20 2 90 198 225 419 410 5.56 2.71 1.93 1.98 25 5.0% 41.2 512"
+        "64 tome 0.2 200 104 5 20 2 90 198 225 419 410 5.56 2.71 1.93 1.98 25 5.0% 41.2 24 512"
     )
     assert said[-1] == "pool 0.2, 64 frames: it needs more memory than cuda has"
     assert [line["refused"] for line in table(LINES)] == ["", "", "it needs more memory than cuda has"]
