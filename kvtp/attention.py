@@ -1,13 +1,14 @@
 """Attention told again, exactly, where SDPA or FlashAttention ran: some rows of the map, or the sums of its columns.
 
-A map of S×S is never held. Softmax in fp32; `G` kv heads serve `H` query heads, in order.
+A map of S×S is never held: scores are made in chunks. Softmax in fp32; `G` kv heads serve `H` query heads, in order.
 """
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-CELLS = 2**20  # of scores at once: 4 MiB in fp32, which a cache holds
+CELLS = 2**20  # of scores at once on a CPU: 4 MiB in fp32, which its cache holds
+CELLS_ELSEWHERE = 2**26  # on an accelerator: 256 MiB, a few kernels
 
 
 def rotate(
@@ -22,7 +23,8 @@ def unrotate(
     states: Float[Tensor, "heads n d"], cos: Float[Tensor, "n d"], sin: Float[Tensor, "n d"]
 ) -> Float[Tensor, "heads n d"]:
     """What `rotate` made these of. Scaled rotations (YaRN's factor) are undone, too."""
-    return rotate(states, cos, -sin) / (cos.square() + sin.square())
+    cos, sin = cos.float(), sin.float()
+    return rotate(states.float(), cos, -sin) / (cos.square() + sin.square())
 
 
 def attention_rows(
@@ -35,17 +37,23 @@ def attention_rows(
     """Some columns of some rows of softmax(scale·QKᵀ), which is taken over all S keys up to each `row`'s own (None =
     over all of them).
 
-    Equal to those rows of an eager map: keys come from the cache, so only R queries are made anew.
+    Equal to those rows of an eager map: keys come from the cache, so only R queries are made anew. What is returned has
+    H·R·K cells, few as long as R is a question's.
     """
-    grouped = queries.float().unflatten(0, (len(keys), -1)) * scale
-    ahead = None if row is None else torch.arange(keys.shape[1], device=keys.device) > row[:, None]
-    found = []
-    for query, key in zip(grouped, keys, strict=True):  # a kv head at a time: its scores stay in the cache
-        scores = query @ key.float().T
-        if ahead is not None:
-            scores.masked_fill_(ahead, -torch.inf)
-        found.append(scores.softmax(-1)[..., columns])
-    return torch.cat(found)
+    grouped = queries.float().contiguous().unflatten(0, (len(keys), -1)) * scale  # one product a head, not several
+    shared, rows, count = grouped.shape[1], grouped.shape[2], keys.shape[1]
+    width = len(range(*columns.indices(count))) if isinstance(columns, slice) else len(columns)
+    found = grouped.new_empty(len(keys), shared, rows, width)
+    at_once = max(1, _cells(keys) // (shared * count))
+    every = torch.arange(count, device=keys.device)
+    for query, key, told in zip(grouped, keys.float(), found, strict=True):  # a kv head at a time
+        for first in range(0, rows, at_once):
+            some = slice(first, first + at_once)
+            scores = query[:, some] @ key.T
+            if row is not None:
+                scores.masked_fill_(every > row[some, None], -torch.inf)
+            told[:, some] = torch.softmax(scores, -1, out=scores)[..., columns]
+    return found.flatten(0, 1)
 
 
 def column_sums(queries: Float[Tensor, "H S d"], keys: Float[Tensor, "G S d"], scale: float) -> Float[Tensor, "H S"]:
@@ -57,7 +65,7 @@ def column_sums(queries: Float[Tensor, "H S d"], keys: Float[Tensor, "G S d"], s
     heads, rows, _ = queries.shape
     shared = len(keys)
     sums = queries.new_zeros(heads, rows, dtype=torch.float32)
-    at_once = max(1, CELLS * shared // (heads * rows))
+    at_once = max(1, _cells(keys) * shared // (heads * rows))
     every = torch.arange(rows, device=keys.device)
     for head, (query, key) in enumerate(zip(queries.unflatten(0, (shared, -1)), keys.float(), strict=True)):
         mine = slice(head * len(query), (head + 1) * len(query))
@@ -67,3 +75,7 @@ def column_sums(queries: Float[Tensor, "H S d"], keys: Float[Tensor, "G S d"], s
             scores.masked_fill_(every[:stop] > every[first:stop, None], -torch.inf)
             sums[mine, :stop] += scores.softmax(-1).sum(1)
     return sums
+
+
+def _cells(keys: Tensor) -> int:
+    return CELLS if keys.device.type in ("cpu", "meta") else CELLS_ELSEWHERE

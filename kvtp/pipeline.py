@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
 from jaxtyping import Float
@@ -16,11 +17,12 @@ from kvtp.errors import Refused
 from kvtp.frames.base import AbstractFrames
 from kvtp.metric.account import MethodCost
 from kvtp.metric.counted import Counted
+from kvtp.metric.flops import llm_rows_told
 from kvtp.metric.latency import Stopwatch
 from kvtp.pruner.base import AbstractPruner
 from kvtp.relevance.base import AbstractRelevance
 from kvtp.scout.base import AbstractScout
-from kvtp.types import INSIDE, Answer, Budget, Frames, Question, VideoRef, VisualTokens
+from kvtp.types import INSIDE, Answer, Budget, Frames, Question, Selection, VideoRef, VisualTokens
 
 
 @dataclass
@@ -37,7 +39,8 @@ class Pipeline:
     clock: Stopwatch = field(default_factory=Stopwatch)
     # FLOPs of a selection by place and visual tokens alive, counted once: budgets of one total cost about the same
     selecting: dict[tuple[int, Site, int], float] = field(default_factory=dict)
-    compressing: dict[int, float] = field(default_factory=dict)  # FLOPs of a cache policy per layer, by rows, likewise
+    # FLOPs of a cache policy per layer, by rows and visual tokens among them, likewise
+    compressing: dict[tuple[int, int], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._check_layers()
@@ -54,11 +57,17 @@ class Pipeline:
 
     def _check_layers(self) -> None:
         """ValueError for a method that acts deeper than the model is."""
-        depth, called = self.backbone.shape.layers, self.backbone.called
+        depth, called = self.depth, self.backbone.called
         name, layers = type(self.pruner).__name__, () if self.pruner.layers == "all" else self.pruner.layers
-        if max(layers, default=0) >= depth:
+        last = depth if self.pruner.compress_cache else depth - 1  # after the last layer only caches are left to cut
+        if max(layers, default=0) > last:
             raise ValueError(
-                f"{name} acts after layer {max(layers)}, {called} has {depth}; set pruner.layer below that"
+                f"{name} acts after {max(layers)} layers, {called} has {depth}; set pruner.layer <= {last}"
+            )
+        if self.pruner.cache is not None and (self.pruner.cues & INSIDE or self.pruner.compress_cache):
+            raise ValueError(
+                f"{name} has a cache policy and reads attention inside the LLM, or compresses caches itself: what is "
+                "cached would no longer be what was attended to; choose one of them"
             )
         watched = max(() if self.pruner.cache is None else self.pruner.cache.watches, default=-1)
         if watched >= depth - 1:
@@ -124,32 +133,24 @@ class Pipeline:
             relevance = self.relevance(frames, tokens, question)
         with self.clock("prune"), refusing():
             budget = self.granted(relevance, tokens)
+        policy, selection = self.policy(budget), 0.0
         with self.clock("embed"):
-            state = self.backbone.embed(replace(tokens, asked=self.pruner.cues & INSIDE), prompt)
-        selection, counted = 0.0, False
-        policy = self.policy(budget)
-        state = replace(state, policy=policy)
+            asked = replace(tokens, asked=self.pruner.cues & INSIDE)
+            state = replace(self.backbone.embed(asked, prompt), policy=policy)
         for layer, site in self.calls(budget):
             with self.clock("prefill"):
-                state = self.backbone.prefill(state, layer, site)
-            key = (layer, site, len(state.visual_at))
-            if key in self.selecting:
-                with self.clock("prune"):
-                    state = self.cut(state, budget)
-            else:
-                counted = True
-                with FlopCounterMode(display=False) as counter:
-                    state = self.cut(state, budget)
-                self.selecting[key] = float(counter.get_total_flops())
-            selection += self.selecting[key]
-        if counted:  # the counter takes time: this question tells nothing of how long pruning takes
-            self.clock.forget("prune")
+                state = self.backbone.prefill(self.asking(state), layer, site)
+            with self.clock("prune"), refusing():
+                seen = state.visual
+                cut = self.keep(state, self.pruner(seen, budget))
+            selection += self.choosing(state, seen, budget, (layer, site))
+            state = cut
         with self.clock("prefill"):
-            state = self.backbone.prefill(state, self.backbone.shape.layers)
-        if policy is not None:
-            selection += policy.flops
+            state = self.backbone.prefill(replace(state, tokens=replace(state.tokens, asked=frozenset())), self.depth)
         with self.clock("decode"):
             answer = self.backbone.generate(state)
+        selection += llm_rows_told(self.backbone.shape, *answer.watched)
+        selection += 0.0 if policy is None else policy.flops
         predictor = self.relevance.flops(frames, question) + self.scout.flops(frames, question)
         return answer, MethodCost(predictor, selection)
 
@@ -166,9 +167,13 @@ class Pipeline:
         if budget.retention_ratio == 1:
             return ()
         pruner = self.pruner
-        layers = range(self.backbone.shape.layers) if pruner.layers == "all" else pruner.layers
+        layers = range(self.depth) if pruner.layers == "all" else pruner.layers
         first: list[tuple[int, Site]] = [(0, "layer")] if pruner.at_input else []
         return [*first, *((layer, pruner.site) for layer in layers)]
+
+    @property
+    def depth(self) -> int:
+        return self.backbone.shape.layers
 
     def policy(self, budget: Budget) -> Counted | None:
         """What happens to the caches, if anything does. Its time is part of the prefill's."""
@@ -176,12 +181,27 @@ class Pipeline:
             return None
         return Counted(self.pruner.cache, self.backbone.shape, self.compressing)
 
-    def cut(self, state: Prefill, budget: Budget) -> Prefill:
-        with refusing():
-            selection = self.pruner(state.visual, budget)
+    def asking(self, state: Prefill) -> Prefill:
+        """With what the next call of the pruner asks of the LLM."""
+        return replace(state, tokens=replace(state.tokens, asked=self.pruner.reads(state.tokens) & INSIDE))
+
+    def keep(self, state: Prefill, selection: Selection) -> Prefill:
         return state.keep(
             selection, renumber=self.pruner.positions == "renumber", compress_cache=self.pruner.compress_cache
         )
+
+    def choosing(self, state: Prefill, seen: VisualTokens, budget: Budget, where: tuple[int, Site]) -> float:
+        """FLOPs of a call of the pruner, and of the attention told again for it. They are counted beside the clock, by
+        a copy that calls once more."""
+        key = (*where, len(seen))
+        if key not in self.selecting:
+            with FlopCounterMode(display=False) as counter:
+                deepcopy(self.pruner)(seen, budget)
+            self.selecting[key] = float(counter.get_total_flops())
+        rows = 0
+        if state.asking is not None:
+            rows = sum(1 if cue == "last_attention" else state.question_rows for cue in state.tokens.asked)
+        return self.selecting[key] + llm_rows_told(self.backbone.shape, rows, rows * len(state))
 
 
 @contextmanager

@@ -243,6 +243,7 @@ class Answer:
     kept: Int64[Tensor, " K"] = field(compare=False)  # visual tokens in the last layer: rows at layer 0, −1 = made
     likelihoods: Mapping[str, float] | None = None
     unseen: int = 0  # cached rows that a policy hid from written tokens, summed over tokens and layers
+    watched: tuple[int, int] = (0, 0)  # attention rows told again for a policy while writing, and the keys they met
     told: Mapping[str, float] = field(default_factory=dict)  # what the cache policy says of this question
     tower_rows: tuple[int, ...] = ()  # of `VisualTokens`
 

@@ -8,7 +8,6 @@ FlashAttention would take gaps for packed sequences. Rotary embeddings carry the
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from jaxtyping import Float, Int64
@@ -25,10 +24,13 @@ Rotary = tuple[Tensor, Tensor]  # cos and sin, each [1, rows, d]
 
 
 @dataclass
-class Unseen:
-    """Cached rows that a policy hid from written tokens, summed over tokens and layers."""
+class Written:
+    """What a policy did while replies were written, summed over tokens and layers: cached rows that were `hidden`;
+    attention rows told again for it (`watched`), and the keys that they met."""
 
-    rows: int = 0
+    hidden: int = 0
+    watched: int = 0
+    keys: int = 0
 
 
 class Decoder:
@@ -83,7 +85,7 @@ class Decoder:
         return self._read(state.hidden[-1])
 
     def write(
-        self, state: Prefill, pick: Pick, stop: frozenset[int], limit: int, unseen: Unseen | None = None
+        self, state: Prefill, pick: Pick, stop: frozenset[int], limit: int, told: Written | None = None
     ) -> list[int]:
         """Token ids of the reply, without the stop token. Extends the cache in place by all but the `limit`th."""
         logits = self._begin(state)
@@ -91,17 +93,17 @@ class Decoder:
         while len(reply) < limit and (token := pick(logits)) not in stop:
             reply.append(token)
             if len(reply) < limit:
-                logits = self._step(state, token, len(reply) - 1, unseen)
+                logits = self._step(state, token, len(reply) - 1, told)
         return reply
 
-    def likelihood(self, state: Prefill, reply: Sequence[int], unseen: Unseen | None = None) -> float:
+    def likelihood(self, state: Prefill, reply: Sequence[int], told: Written | None = None) -> float:
         """Log-probability [nats] of a reply, summed over its tokens. Leaves the cache as it was."""
         lengths = [layer.keys.shape[-2] for layer in state.cache.layers]
         logits, total = self._begin(state), 0.0
         for step, token in enumerate(reply):
             total += float(logits.log_softmax(-1)[token])
             if step + 1 < len(reply):
-                logits = self._step(state, token, step, unseen)
+                logits = self._step(state, token, step, told)
         for layer, length in zip(state.cache.layers, lengths, strict=True):
             layer.keys, layer.values = layer.keys[..., :length, :], layer.values[..., :length, :]
         return total
@@ -143,17 +145,15 @@ class Decoder:
 
     def _asking(self, layer: int, text: Float[Tensor, "1 after D"], rotary: Rotary) -> Asking:
         """`text`: what enters the layer of the rows after the video."""
-        cos, sin = (each.to(_device(self.model.layers[layer])) for each in rotary)
-        count = text.shape[1]
-        return Asking(
-            layer=layer,
-            # a copy: the slice would keep all rows of the sequence
-            queries=partial(
-                self._queries, layer, text.clone(), (cos[:, cos.shape[1] - count :], sin[:, sin.shape[1] - count :])
-            ),
-            scale=self.model.layers[layer].self_attn.scaling,
-            rotary=(cos[0], sin[0]),
-        )
+        block, count = self.model.layers[layer], text.shape[1]
+        cos, sin = (each.to(_device(block)) for each in rotary)
+        held = text.clone()  # the slice would keep all rows of the sequence
+
+        def queries(rows: slice, turned: bool) -> Float[Tensor, "H rows d"]:
+            turns = tuple(each[:, each.shape[1] - count :][:, rows] for each in (cos, sin))
+            return self._queries(layer, held[:, rows], turns, turned)
+
+        return Asking(layer, queries, block.self_attn.scaling, (cos[0], sin[0]))
 
     def _compress(
         self,
@@ -171,27 +171,29 @@ class Decoder:
         keys, values = policy.after_prefill(layer, queries, held.keys[0], held.values[0], visual.to(held.keys.device))
         held.keys, held.values = keys[None], values[None]
 
-    def _step(self, state: Prefill, token: int, step: int, unseen: Unseen | None = None) -> Float[Tensor, " V"]:
+    def _step(self, state: Prefill, token: int, step: int, told: Written | None = None) -> Float[Tensor, " V"]:
         """Logits after one more token. Layers go on at their own positions: `renumber` inside the LLM parts them."""
         embedding = self.model.embed_tokens
         hidden = embedding(torch.tensor([[token]], device=embedding.weight.device))
         rotary = dict(self._rotary(hidden, state, step))
-        told = None  # the attention row of the layer before, where a policy wants to see it
+        row = None  # of the attention of the layer before, where a policy wants to see it
         for layer, start in enumerate(state.starts):
-            visible = None if state.policy is None else state.policy.before_decode(layer, told)
+            visible = None if state.policy is None else state.policy.before_decode(layer, row)
             entering = hidden
             if visible is None:
                 hidden = self._attend(layer, hidden, rotary[start], state.cache)
             else:
                 hidden, hid = self._attend_some(layer, hidden, rotary[start], state.cache, visible)
-                if unseen is not None:
-                    unseen.rows += hid
+                if told is not None:
+                    told.hidden += hid
             if state.policy is not None and layer in state.policy.watches:
                 queries = self._queries(layer, entering, rotary[start], turned=True)
                 keys, scale = state.cache.layers[layer].keys[0], self.model.layers[layer].self_attn.scaling
-                told = attention_rows(queries, keys, None, scale, slice(None))[:, 0]
+                row = attention_rows(queries, keys, None, scale, slice(None))[:, 0]
+                if told is not None:
+                    told.watched, told.keys = told.watched + 1, told.keys + keys.shape[1]
             else:
-                told = None
+                row = None
             hidden = self._feed(layer, hidden)
         return self._read(hidden[0, -1])
 

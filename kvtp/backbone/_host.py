@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
+from unicodedata import normalize
 
 import torch
 from accelerate import init_empty_weights
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
-from kvtp.backbone._decoder import Decoder, Pick, Unseen, greedy, sampler
+from kvtp.backbone._decoder import Decoder, Pick, Written, greedy, sampler
 from kvtp.backbone._hub import brief, folder_of
 from kvtp.backbone._identity import fingerprint, read_config, read_tokenizer
 from kvtp.backbone._spread import own_gpus, spread
@@ -28,6 +29,7 @@ from kvtp.backbone.base import AbstractBackbone, LLMShape, Site, Size
 from kvtp.errors import Refused, check_choice, check_range, check_whole
 from kvtp.types import INSIDE, Answer, Prompt, VisualTokens
 
+QUESTION = frozenset({"question_attention", "question_attention_plain"})
 LANGUAGE = frozenset({"question_feature", "text_features"}) | INSIDE  # cues of every decoder
 
 
@@ -253,23 +255,27 @@ class Host(AbstractBackbone):
         ids = self.around(tokens, prompt)
         before, after = map(self.words, ids)
         state = Prefill.lay_out(prompt, before, tokens, after, self.newlines, self.separators().to(self.home))
-        return state if self.question == "after" else replace(state, question=self.bare_question(ids[1], prompt))
+        if self.question == "after" or not tokens.asked & QUESTION:
+            return state
+        return replace(state, question=self.bare_question(ids[1], prompt))
 
     def bare_question(self, after: list[int], prompt: Prompt) -> tuple[int, int]:
         """First and one past the last of the tokens `after` the video that hold the bare question."""
         first, stop = prompt.question_span
-        tail, bare, count = prompt.text[first:], prompt.text[first:stop], len(after)
+        # tokenizers may compose accents, which is one spelling of the same
+        tail, bare = (normalize("NFC", prompt.text[first:end]) for end in (None, stop))
 
         def read(ids: list[int]) -> str:
-            return self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+            return normalize("NFC", self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
-        begin = bisect_left(range(count + 1), True, key=lambda place: tail not in read(after[place:])) - 1
+        places = range(len(after) + 1)
+        begin = bisect_left(places, True, key=lambda place: tail not in read(after[place:])) - 1
         if begin < 0 or not bare:
             raise Refused(
                 f"backbone.question=bare needs the question among the tokens after the video, {bare!r} is not found "
                 "there; use backbone.question=after"
             )
-        return begin, bisect_left(range(count + 1), True, lo=begin, key=lambda place: bare in read(after[begin:place]))
+        return begin, bisect_left(places, True, lo=begin, key=lambda place: bare in read(after[begin:place]))
 
     @torch.inference_mode()
     def prefill(self, state: Prefill, upto: int, site: Site = "layer") -> Prefill:
@@ -279,16 +285,16 @@ class Host(AbstractBackbone):
     def generate(self, state: Prefill) -> Answer:
         state = self.prefill(state, self.shape.layers)
         cached = tuple(layer.keys.shape[-2] for layer in state.cache.layers)
-        likelihoods, unseen = None, Unseen()
+        likelihoods, written = None, Written()
         if self.answer == "likelihood":
             if not state.prompt.choices:
                 raise Refused("backbone.answer=likelihood needs a question with options; use backbone.answer=generate")
             replies = {choice: self.spelt(choice, state.prompt) for choice in state.prompt.choices}
-            likelihoods = {choice: self.decoder.likelihood(state, reply, unseen) for choice, reply in replies.items()}
+            likelihoods = {choice: self.decoder.likelihood(state, reply, written) for choice, reply in replies.items()}
             text = max(likelihoods, key=likelihoods.__getitem__)
             steps = tuple(len(reply) - 1 for reply in replies.values())
         else:
-            reply = self.decoder.write(state, self._pick(state.prompt), self.stop, self.max_new_tokens, unseen)
+            reply = self.decoder.write(state, self._pick(state.prompt), self.stop, self.max_new_tokens, written)
             text = self.tokenizer.decode(reply, skip_special_tokens=True)
             steps = (min(len(reply), self.max_new_tokens - 1),)
         visual, newline, words = zip(*state.counts, strict=True)
@@ -300,7 +306,8 @@ class Host(AbstractBackbone):
             cache_rows=cached,
             kept=state.tokens.original,
             steps=steps,
-            unseen=unseen.rows,
+            unseen=written.hidden,
+            watched=(written.watched, written.keys),
             told={} if state.policy is None else state.policy.told(),
             tower_rows=state.tokens.tower_rows,
             likelihoods=likelihoods,

@@ -108,6 +108,12 @@ class RandomHost(Host):
         drawn = random.Random(self.seed).choices(range(VOCABULARY), k=self.text)
         return drawn[: self.text // 2], drawn[self.text // 2 :]
 
+    def bare_question(self, after: list[int], prompt: Prompt) -> tuple[int, int]:
+        """There are no words: as many tokens as the question has, in the middle."""
+        count = min(len(prompt.bare.split()), len(after))
+        first = (len(after) - count) // 2
+        return first, first + count
+
     def _pick(self, prompt: Prompt) -> Pick:
         written = 0
 

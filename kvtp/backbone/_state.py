@@ -45,12 +45,12 @@ def newline_follows(keys: Int64[Tensor, "levels K"]) -> Bool[Tensor, "levels K"]
 class Asking:
     """What the text after the video asks in the attention run last. With its cached keys it tells any of these rows.
 
-    `queries`: makes them, positions in them or not (as one asks), on the layer's device; `scale` of the products;
-    `rotary`: cos and sin of all rows.
+    `queries`: makes those of some of its rows, with positions in them or not, on the layer's device; `scale` of the
+    products; `rotary`: cos and sin of all rows of the sequence.
     """
 
     layer: int
-    queries: Callable[[bool], Float[Tensor, "H after d"]]
+    queries: Callable[[slice, bool], Float[Tensor, "H rows d"]]
     scale: float
     rotary: tuple[Float[Tensor, "S d"], Float[Tensor, "S d"]]
 
@@ -156,6 +156,11 @@ class Prefill:
         mask[self.columns] = True
         return mask
 
+    @property
+    def question_rows(self) -> int:
+        """How many rows count as the question."""
+        return len(range(*slice(*self.question or (0, self.after)).indices(self.after)))
+
     @torch.inference_mode()
     def _inside(self) -> dict[str, Tensor]:
         """The cues of the attention run last, as far as they are asked for. Made here, not in `prefill`: they are the
@@ -168,18 +173,17 @@ class Prefill:
         row = torch.arange(len(self) - self.after, len(self), device=keys.device)
         question = slice(*self.question or (0, self.after))
 
-        def rows(queries: Tensor, seen: Tensor, at: Tensor | None) -> Tensor:
-            return attention_rows(queries, seen, at, asking.scale, columns).to(self.hidden.device)
+        def rows(wanted: slice, seen: Tensor, turned: bool) -> Tensor:
+            at = row[wanted] if turned else None
+            told = attention_rows(asking.queries(wanted, turned), seen, at, asking.scale, columns)
+            return told.to(self.hidden.device)
 
-        if self.tokens.asked & {"question_attention", "last_attention"}:
-            queries = asking.queries(True)
-            if "question_attention" in self.tokens.asked:
-                found["question_attention"] = rows(queries[:, question], keys, row[question])
-            if "last_attention" in self.tokens.asked:
-                found["last_attention"] = rows(queries[:, -1:], keys, None)[:, 0]
+        if "question_attention" in self.tokens.asked:
+            found["question_attention"] = rows(question, keys, True)
+        if "last_attention" in self.tokens.asked:
+            found["last_attention"] = rows(slice(self.after - 1, self.after), keys, True)[:, 0]
         if "question_attention_plain" in self.tokens.asked:
-            bare = unrotate(keys.float(), *asking.rotary)
-            found["question_attention_plain"] = rows(asking.queries(False)[:, question], bare, None)
+            found["question_attention_plain"] = rows(question, unrotate(keys, *asking.rotary), False)
         return found
 
     @property
@@ -209,7 +213,7 @@ class Prefill:
         rows = torch.cat([everything[: self.before], middle[:length], everything[len(self) - self.after :]])
 
         visual_at, newline_slot = slot + self.before, newline_slot + self.before
-        hidden = self.hidden[rows]
+        hidden = self.hidden.index_select(0, rows)
         if selection.features is not None:
             hidden[visual_at] = selection.features.to(hidden.dtype)
         newline_at = torch.full_like(self.newline_at, -1)
@@ -218,7 +222,7 @@ class Prefill:
         if compress_cache:
             for layer in self.cache.layers[: self.layer + self.half]:
                 there = rows.to(layer.keys.device)
-                layer.keys, layer.values = layer.keys[:, :, there], layer.values[:, :, there]
+                layer.keys, layer.values = (each.index_select(2, there) for each in (layer.keys, layer.values))
         renumber = renumber and self.position.ndim == 1
         return replace(
             self,

@@ -213,4 +213,3 @@ def _naming(about: int, asked: Question, rng: np.random.Generator) -> Talk:
     letter, meant = list(zip(letters(options), options, strict=True))[rng.integers(len(options))]
     text = f"Which option is {meant}?"
     return Talk(about, letter_prompt(replace(asked, text=text)), letter, "naming", "naming")
-

@@ -5,12 +5,11 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 from transformers import DynamicCache
 
 from kvtp.backbone._decoder import Decoder, Rotary
 from kvtp.backbone.base import LLMShape
+from kvtp.metric._sizes import Sizes
 from kvtp.pruner.base import AbstractCachePolicy
 
 
@@ -90,19 +89,3 @@ class Idle(Decoder):
                 layer, queries if policy.reads_queries else None, keys, torch.empty_like(keys), visual
             )
         held.keys, held.values = (each[:, :, : kept.shape[1]] for each in (held.keys, held.values))
-
-
-class Sizes(TorchDispatchMode):
-    """Whatever meets a tensor of the meta device goes there, too: which rows are visual is known, keys are not. What
-    would be written into a tensor that is elsewhere fails."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = (args, kwargs or {})
-        if any(isinstance(each, Tensor) and each.is_meta for each in tree_leaves(given)):
-            if func._schema.is_mutable and not args[0].is_meta:
-                raise NotImplementedError(
-                    f"{func} writes what is not known into a tensor of {args[0].device}; make it where the keys are"
-                )
-            given = tree_map_only(Tensor, lambda each: each.to("meta"), given)
-        args, kwargs = given
-        return func(*args, **kwargs)

@@ -8,7 +8,7 @@ from kvtp.metric.flops import cache_bytes, llm_decode, llm_prefill, llm_unseen, 
 from kvtp.metric.macs import Macs, thop_macs
 from kvtp.types import Answer
 
-ACCOUNTING = 2  # raised whenever a cost could be told otherwise than before
+ACCOUNTING = 3  # raised whenever a cost could be told otherwise than before
 
 
 @dataclass(frozen=True)

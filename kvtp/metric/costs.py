@@ -18,8 +18,7 @@ def costs(predictions: Sequence[Prediction]) -> dict[str, float]:
     cues, predictor, scout and selection to the numerator, `…_with_predictor` predictor and scout.
     `convention/…`: as the papers named count, `vista_ratio` being rows of the LLM (`kvtp.metric.conventions`).
     `latency/…_ms`: median over the questions that have the part (decoding and encoding a video counts with the first
-    question about it); `latency/question_ms` their sum: one question about a new video, where there is a time
-    of pruning (questions whose selection was counted have none). `memory/…_mib`: mean;
+    question about it); `latency/question_ms` their sum: one question about a new video. `memory/…_mib`: mean;
     `memory/peak_answer_mib`: the largest, on GPUs, from the question to its answer, the tower's pass left out.
     `cache/…`: what the method's cache policy told, mean over the questions of which it tells it.
     """

@@ -1,28 +1,30 @@
-"""What a cache policy costs while the prompt is read, counted once per number of rows."""
+"""What a cache policy costs while the prompt is read, counted beside the clock."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 
+import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from kvtp.backbone.base import LLMShape
+from kvtp.metric._sizes import Sizes
 from kvtp.pruner.base import AbstractCachePolicy
 
 
 class Counted(AbstractCachePolicy):
-    """Does what `policy` does. `flops`: matrix products of its calls during the prefill, and of the queries made anew
-    for it; `known`: those of one layer, by rows, kept between questions (layers are alike).
+    """Does what `policy` does, for one question. `known`: FLOPs of one layer (layers are alike), by rows and visual
+    tokens among them, kept between questions.
 
     On the meta device, where nothing is computed, it is called once for all layers that have equally many rows: what it
     tells is then the mean over such sizes, not over layers. Methods have one size, or remember nothing there.
     """
 
-    def __init__(self, policy: AbstractCachePolicy, shape: LLMShape, known: dict[int, float]) -> None:
-        self.policy, self.known = policy, known
+    def __init__(self, policy: AbstractCachePolicy, shape: LLMShape, known: dict[tuple[int, int], float]) -> None:
+        self.policy, self.shape, self.known = policy, shape, known
         self.watches, self.reads_queries = policy.watches, policy.reads_queries  # type: ignore[misc]
-        self.query = 2.0 * shape.width * shape.heads * shape.head_dim if policy.reads_queries else 0.0
-        self.flops = 0.0
+        self.seen: list[Bool[Tensor, " S"]] = []  # which rows were visual, by call
         self.left: dict[int, int] = {}  # rows after it, by rows before
 
     def after_prefill(
@@ -34,17 +36,32 @@ class Counted(AbstractCachePolicy):
         visual: Bool[Tensor, " S"],
     ) -> tuple[Float[Tensor, "G n d"], Float[Tensor, "G n d"]]:
         rows = len(visual)
+        self.seen.append(visual)
         if keys.is_meta and rows in self.left:
-            found = keys[:, : self.left[rows]], values[:, : self.left[rows]]
-        elif rows in self.known:
-            found = self.policy.after_prefill(layer, queries, keys, values, visual)
-        else:
-            with FlopCounterMode(display=False) as counter:
-                found = self.policy.after_prefill(layer, queries, keys, values, visual)
-            self.known[rows] = rows * self.query + counter.get_total_flops()
-        self.flops += self.known[rows]
+            return keys[:, : self.left[rows]], values[:, : self.left[rows]]
+        found = self.policy.after_prefill(layer, queries, keys, values, visual)
         self.left[rows] = found[0].shape[1]
         return found
+
+    @property
+    def flops(self) -> float:
+        """Matrix products of its calls so far, and of the queries made anew for them."""
+        return sum(map(self._cost, self.seen))
+
+    def _cost(self, visual: Bool[Tensor, " S"]) -> float:
+        key = len(visual), int(visual.sum())
+        if key not in self.known:
+            rows, width = len(visual), self.shape.head_dim
+            queries, keys = (
+                torch.empty(heads, rows, width, device="meta") for heads in (self.shape.heads, self.shape.kv_heads)
+            )
+            with Sizes(), FlopCounterMode(display=False) as counter:
+                deepcopy(self.policy).after_prefill(
+                    0, queries if self.reads_queries else None, keys, torch.empty_like(keys), visual.cpu()
+                )
+            query = 2.0 * self.shape.width * self.shape.heads * width if self.reads_queries else 0.0
+            self.known[key] = rows * query + counter.get_total_flops()
+        return self.known[key]
 
     def before_decode(self, layer: int, attention_row: Float[Tensor, "H S"] | None) -> Int64[Tensor, " n"] | None:
         return self.policy.before_decode(layer, attention_row)

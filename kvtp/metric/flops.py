@@ -30,6 +30,12 @@ def llm_decode(shape: LLMShape, cache_rows: Sequence[int], steps: int) -> float:
     return 2.0 * (steps * linear + 2 * seen * _inner(shape))
 
 
+def llm_rows_told(shape: LLMShape, rows: int, cached: int) -> float:
+    """FLOPs of telling again so many rows of one layer's attention: their queries, and products with the `cached` keys
+    that each of them meets, summed over the rows."""
+    return 2.0 * _inner(shape) * (rows * shape.width + cached)
+
+
 def llm_unseen(shape: LLMShape, rows: int) -> float:
     """FLOPs that `llm_decode` counts of cached rows which a policy hid (summed over tokens and layers)."""
     return 4.0 * rows * _inner(shape)

@@ -35,11 +35,6 @@ class Stopwatch:
                 synchronise()  # the GPU may have come into use within
                 self.ms[part] += (perf_counter() - start) * 1e3
 
-    def forget(self, part: str) -> None:
-        """What was timed of a part since the last `take`."""
-        self.ms.pop(part, None)
-        self.queued = [visit for visit in self.queued if visit[0] != part]
-
     def take(self) -> dict[str, float]:
         """The times so far, and start again."""
         if self.queued:

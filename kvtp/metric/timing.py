@@ -166,7 +166,7 @@ def _standing(turns: Sequence[Turn]) -> Iterator[Turn]:
 
 def _run(turn: Turn, host: RandomHost) -> Round | None:
     """One question. None where it does not count: it is refused, or FLOPs of its selection or of its cache policy were
-    counted, which takes time."""
+    counted, which takes time beside that of its parts."""
     assert turn.pipeline is not None
     counted = _counts(turn.pipeline)
     try:

@@ -107,6 +107,11 @@ class AbstractPruner(ABC):
     tower: AbstractTowerPruner | None = None
     question_id: str = ""  # set by the pipeline before each question: what a seeded pruner draws from, with its seed
 
+    def reads(self, tokens: VisualTokens) -> frozenset[str]:
+        """Those of its `cues` that a call on these tokens would look at (their features are not there yet). Cues
+        inside the LLM are made for it alone."""
+        return self.cues
+
     @abstractmethod
     def __call__(self, tokens: VisualTokens, budget: Budget) -> Selection:
         """Raises ValueError, naming the range, for a ratio at which the method is undefined."""

@@ -6,10 +6,10 @@ import pytest
 import torch
 from backbone import hosts
 from backbone.reference import rotate
-from toys import ToyFilm
+from toys import ToyFilm, component
 from transformers import Qwen3Config, Qwen3Model
 
-from kvtp.backbone._decoder import Decoder, Unseen, greedy
+from kvtp.backbone._decoder import Decoder, Written, greedy
 from kvtp.backbone._state import Prefill
 from kvtp.pruner.base import AbstractCachePolicy
 from kvtp.types import INSIDE, Prompt, Selection, VisualTokens
@@ -150,7 +150,8 @@ def test_the_bare_question_alone(started, family, prompt):
 
 def test_a_question_that_is_not_there_is_said(tiny, prompt):
     host = tiny(question="bare")
-    tokens = host.encode(ToyFilm(2)(""), frozenset())
+    host.embed(host.encode(ToyFilm(2)(""), frozenset()), replace(prompt, question_span=(0, 0)))  # nobody asks
+    tokens = host.encode(ToyFilm(2)(""), INSIDE)
     with pytest.raises(ValueError, match=r"backbone\.question=bare needs the question .* use backbone\.question=after"):
         host.embed(tokens, replace(prompt, question_span=(0, 0)))
 
@@ -165,7 +166,7 @@ def test_only_what_is_asked_for_is_told(started):
     assert cues.question_attention_plain is None
 
 
-class Written(AbstractCachePolicy):
+class Recorded(AbstractCachePolicy):
     """Keeps what it is given, hides every third row from layer 2 on, and writes down what it sees."""
 
     watches = frozenset({1})
@@ -198,7 +199,7 @@ class Written(AbstractCachePolicy):
 @torch.inference_mode()
 def test_a_policy_sees_what_the_attention_had(started):
     host, start = started("tiny")
-    policy = Written()
+    policy = Recorded()
     state = host.prefill(replace(start, policy=policy), 4)
     assert [layer for layer, *_ in policy.prefilled] == [0, 1, 2, 3]
     for (_, queries, keys, values, visual), whole in zip(policy.prefilled, eager_maps(host, start), strict=True):
@@ -214,7 +215,7 @@ def test_a_policy_sees_what_the_attention_had(started):
 def test_a_policy_that_does_nothing_changes_nothing(started):
     host, start = started("tiny")
     plain = host.generate(host.prefill(replace(start, cache=type(start.cache)()), 4))
-    policed = host.generate(replace(start, cache=type(start.cache)(), policy=Written(hide=False)))
+    policed = host.generate(replace(start, cache=type(start.cache)(), policy=Recorded(hide=False)))
     assert policed.text == plain.text
     assert (policed.cache_rows, policed.unseen, plain.told) == (plain.cache_rows, 0, {})
     assert policed.told == {"resets": 1.0}
@@ -224,14 +225,14 @@ def test_a_policy_that_does_nothing_changes_nothing(started):
 def test_hidden_rows_equal_an_explicit_mask(started):
     """Of the written tokens, in layers 2 and 3, every third row: logits of five tokens, and the row that is watched."""
     host, start = started("tiny", newline="one_token")
-    policy, unseen, logits = Written(), Unseen(), []
+    policy, told, logits = Recorded(), Written(), []
 
-    def pick(told):
-        logits.append(told)
-        return greedy(told)
+    def pick(seen):
+        logits.append(seen)
+        return greedy(seen)
 
     state = host.prefill(replace(start, policy=policy), 4)
-    reply = host.decoder.write(state, pick, frozenset(), 5, unseen)
+    reply = host.decoder.write(state, pick, frozenset(), 5, told)
     model, size = host.language[0], len(start)
     hidden = torch.cat([start.hidden, model.embed_tokens(torch.tensor(reply[:4]))])
     count = len(hidden)
@@ -259,14 +260,80 @@ def test_hidden_rows_equal_an_explicit_mask(started):
     for step, row in enumerate(rows):
         torch.testing.assert_close(row, watched[:, size + step, : size + step + 1], atol=1e-6, rtol=1e-5)
     # of the rows before the token's own
-    assert unseen.rows == 2 * sum(len(range(0, size + step, 3)) for step in range(4))
+    assert told.hidden == 2 * sum(len(range(0, size + step, 3)) for step in range(4))
     assert [len(layer.keys[0, 0]) for layer in state.cache.layers] == [count] * 4, "the cache keeps all"
+
+
+class Picking(AbstractCachePolicy):
+    """Leaves another part of the cache in each kv head and layer: every second row, and all text after the video."""
+
+    reads_queries = False
+
+    def kept(self, layer, head, rows, after):
+        return [row for row in range(rows) if row % 2 == (layer + head) % 2 or row >= rows - after]
+
+    def __init__(self, rows, after):
+        self.after = after + (rows - after) % 2  # so that all leave equally many
+
+    def after_prefill(self, layer, queries, keys, values, visual):
+        rows = [self.kept(layer, head, keys.shape[1], self.after) for head in range(len(keys))]
+        return tuple(torch.stack([each[head, row] for head, row in enumerate(rows)]) for each in (keys, values))
+
+
+@pytest.mark.parametrize("family", ["tiny", "qwen2_5_vl"])
+@torch.inference_mode()
+def test_writing_on_a_shortened_cache_equals_an_explicit_mask(started, family):
+    """Of the written tokens alone, by head and layer: logits of five tokens, positions going on behind the prompt."""
+    host, start = started(family)
+    policy, logits = Picking(len(start), start.after), []
+
+    def pick(seen):
+        logits.append(seen)
+        return greedy(seen)
+
+    state = host.prefill(replace(start, policy=policy), 4)
+    size = len(start)
+    shorter = {len(layer.keys[0, 0]) for layer in state.cache.layers}
+    assert len(shorter) == 1
+    assert shorter.pop() < 0.6 * size + start.after
+    reply = host.decoder.write(state, pick, frozenset(), 5)
+    model = host.language[0]
+    hidden = torch.cat([start.hidden, model.embed_tokens(torch.tensor(reply[:4]))])
+    following = start.next_position + torch.arange(4)
+    position = torch.cat([start.position, following.expand(*start.position.shape[:-1], 4)], -1)
+    count, h, rotary = len(hidden), hidden[None], model.rotary_emb(hidden[None], position.unsqueeze(-2))
+    for number, layer in enumerate(model.layers):
+        entering = layer.input_layernorm(h)
+        query, key, value = (
+            project(entering)[0].unflatten(-1, (-1, 16)).transpose(0, 1)
+            for project in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj)
+        )
+        query, key = (rotate(each[None], *rotary)[0] for each in (query, key))
+        mask = torch.full((len(key), count, count), -torch.inf).triu(1)
+        for head in range(len(key)):
+            gone = sorted(set(range(size)) - set(policy.kept(number, head, size, policy.after)))
+            mask[head, size:, gone] = -torch.inf
+        scores = query @ key.repeat_interleave(2, 0).mT / 4 + mask.repeat_interleave(2, 0)
+        attended = scores.softmax(-1) @ value.repeat_interleave(2, 0)
+        h = h + layer.self_attn.o_proj(attended.transpose(0, 1).flatten(1))
+        h = h + layer.mlp(layer.post_attention_layernorm(h))
+    expected = host.language[1](model.norm(h[0, size - 1 :]))
+    torch.testing.assert_close(torch.stack(logits), expected, atol=1e-5, rtol=0)
 
 
 @torch.inference_mode()
 def test_choices_are_scored_as_new_replies(started):
+    """Whatever was scored before them: DyCoke's second stage compares each step with the one before."""
     host, start = started("tiny", answer="likelihood")
-    policy = Written()
-    answer = host.generate(replace(start, policy=policy))
-    assert policy.resets == len(start.prompt.choices)
-    assert set(answer.cache_rows) == {len(start)}
+    choices = ("the red square", "violet", "a circle at the bottom")
+
+    def scored(*some):
+        pruner = component("pruner", "dycoke", decode_layer=2)
+        state = replace(start, cache=type(start.cache)(), prompt=replace(start.prompt, choices=some))
+        return host.generate(replace(state, policy=pruner.cache)).likelihoods
+
+    together, plain = scored(*choices), host.generate(replace(start, prompt=replace(start.prompt, choices=choices)))
+    assert min(abs(together[choice] - plain.likelihoods[choice]) for choice in choices[::2]) > 1e-3
+    assert scored(*choices[::-1]) == pytest.approx(together, abs=1e-5)
+    for choice in choices:
+        assert scored(choice)[choice] == pytest.approx(together[choice], abs=1e-5)

@@ -7,10 +7,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from toys import ToyBenchmark, ToyFilm, component
 
-from kvtp.backbone._decoder import Unseen, greedy
+from kvtp.backbone._decoder import Written, greedy
 from kvtp.metric.counted import Counted
 from kvtp.metric.dry import DryBackbone
-from kvtp.metric.flops import llm_decode, llm_unseen
+from kvtp.metric.flops import llm_decode, llm_rows_told, llm_unseen
 from kvtp.pipeline import Pipeline
 from kvtp.pruner.base import AbstractCachePolicy
 from kvtp.types import Question
@@ -39,18 +39,42 @@ def spent(pipeline: Pipeline):
     ("pruner", "last"), [("fastv", True), ("llm_vtp", False), ("llm_vtp_prunevid", False)], ids=lambda value: str(value)
 )
 def test_a_cue_inside_the_llm_costs_queries_and_their_rows(tiny, pruner, last, newline, question) -> None:
-    """Queries of the rows that stand after the video, rows × D × H·d; and of the rows that are told, products with all
-    keys, rows × S × H·d: one, or the question's. Plain attention costs the same."""
+    """Of the rows that are told, one or the question's: queries, rows × D × H·d, and their products with all keys,
+    rows × S × H·d. Plain attention costs the same."""
     backbone = tiny(newline=newline, question=question, max_new_tokens=1)
     pipeline = line(backbone, component("pruner", pruner, layer=2))
     frames, tokens = pipeline.watch("v", pipeline.cues)
+    tokens = replace(tokens, asked=pipeline.pruner.cues)
     state = backbone.embed(tokens, pipeline.benchmark.prompt(QUESTION, frames))
     first, stop = state.question or (0, state.after)
-    assert (stop - first < state.after) == (question == "bare")
+    assert (stop - first < state.after) == (question == "bare" and not last), "the last row needs no question"
     inner = backbone.shape.heads * backbone.shape.head_dim
     told = 1 if last else stop - first
+    expected = 2 * inner * told * (backbone.shape.width + len(state))
+    with FlopCounterMode(display=False) as counter:
+        _ = backbone.prefill(state, 2).visual
+        whole = counter.get_total_flops()
+    with FlopCounterMode(display=False) as counter:
+        backbone.prefill(replace(state, cache=type(state.cache)(), tokens=replace(state.tokens, asked=frozenset())), 2)
+        assert whole - counter.get_total_flops() == expected
     _, cost = pipeline.answer(QUESTION, frames, tokens)
-    assert cost.selection == 2 * inner * (state.after * backbone.shape.width + told * len(state))
+    assert cost.selection == expected
+
+
+@pytest.mark.parametrize("pruner", ["fastv", "llm_vtp"])
+def test_each_question_pays_for_its_own_length(tiny, pruner) -> None:
+    """Whichever of two, the shorter or the longer, is asked first."""
+    texts = "Where?", "What colour is the circle, and what comes right after it, and where is that?"
+    costs = []
+    for order in (texts, texts[::-1]):
+        pipeline = line(tiny(max_new_tokens=1), component("pruner", pruner, layer=2))
+        seen = pipeline.watch("v", pipeline.cues)
+        for text in order:
+            asked = replace(QUESTION, text=text)
+            pipeline.benchmark = ToyBenchmark(asked)
+            costs.append((text, pipeline.answer(asked, *seen)[1].selection))
+    assert dict(costs[:2]) == dict(costs[2:])
+    assert costs[0][1] < costs[1][1]
 
 
 # -- cache policies ------------------------------------------------------------------------------------------------
@@ -108,9 +132,10 @@ def test_layers_of_equally_many_rows_are_told_once_where_nothing_is_computed(tin
 
 
 class Hiding(AbstractCachePolicy):
-    """From layer 1 on a written token sees every third row of the cache, and itself."""
+    """From layer 1 on a written token sees every third row of the cache, and itself. Layer 0 is watched."""
 
     reads_queries = False
+    watches = frozenset({0})
 
     def __init__(self, rows: int) -> None:
         self.rows, self.step = rows, 0
@@ -123,25 +148,26 @@ class Hiding(AbstractCachePolicy):
         return torch.tensor([*range(0, cached - 1, 3), cached - 1])
 
 
-def test_decoding_with_hidden_rows_equals_torch_counter(tiny) -> None:
+def test_decoding_with_hidden_and_watched_rows_equals_torch_counter(tiny) -> None:
     """Eager attention, whose products the counter sees. The LM head reads the prompt's last row, too, which is the
     prefill's cost."""
-    backbone, written = tiny(attn="eager", newline="none"), 6
+    backbone, steps = tiny(attn="eager", newline="none"), 5
     pipeline = line(backbone, component("pruner", "none"))
     frames, tokens = pipeline.watch("v", frozenset())
     state = backbone.embed(tokens, pipeline.benchmark.prompt(QUESTION, frames))
     state = replace(state, policy=Hiding(len(state)))
-    shape, unseen = backbone.shape, Unseen()
+    shape, told = backbone.shape, Written()
     state = backbone.prefill(state, shape.layers)
     rows = [layer.keys.shape[2] for layer in state.cache.layers]
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        backbone.decoder.write(state, greedy, frozenset(), written, unseen)
-    steps = written - 1
+        backbone.decoder.write(state, greedy, frozenset(), steps + 1, told)
     seen = [len(range(0, rows[0] + step, 3)) for step in range(steps)]
-    assert unseen.rows == (shape.layers - 1) * sum(rows[0] + step - count for step, count in enumerate(seen))
+    assert told.hidden == (shape.layers - 1) * sum(rows[0] + step - count for step, count in enumerate(seen))
+    assert (told.watched, told.keys) == (steps, sum(rows[0] + step + 1 for step in range(steps)))
     head = 2 * shape.width * shape.vocabulary
-    told = llm_decode(shape, rows, steps) - llm_unseen(shape, unseen.rows)
-    assert counter.get_total_flops() == told + head
+    expected = llm_decode(shape, rows, steps) - llm_unseen(shape, told.hidden)
+    expected += llm_rows_told(shape, told.watched, told.keys)
+    assert counter.get_total_flops() == expected + head
 
 
 class Scribbling(AbstractCachePolicy):

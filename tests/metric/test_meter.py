@@ -271,7 +271,7 @@ def test_choosing_is_told_in_products(tiny, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(Pipeline, "answer", lambda *given: answered.append(len(given)) or answer(*given))
     (line,) = meter([row(known, tmp_path, known.checkpoint, "random", uniform)], [4], SIZE, 20, 2, repeats=3)
     assert line.costs["selection/products"] == 2
-    assert len(answered) == 1 + 3, "what is counted is not timed"
+    assert len(answered) == 1 + 3, "the first tells what it costs, the others how long it takes"
     assert "selection" in shown([line])
     monkeypatch.undo()
     (line,) = meter([row(known, tmp_path, known.checkpoint, "random", uniform)], [4], SIZE, 20, 2)
