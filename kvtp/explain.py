@@ -15,9 +15,11 @@ from kvtp.cell import Cell
 from kvtp.command import CommandError
 from kvtp.errors import LoadError, Refused, check_choice, check_whole, nearest
 from kvtp.pipeline import Pipeline
-from kvtp.pruner.llm_vtp import CUE, POOL
+from kvtp.pruner.base import AbstractPruner
+from kvtp.pruner.llm_vtp import CUE, LLMVTP, POOL, pooled
 from kvtp.relevance._labels import labels_at
 from kvtp.report.kept import kept_mask
+from kvtp.tensors import cue
 from kvtp.types import Answer, Frames, Outcome, Question, VisualTokens
 
 log = logging.getLogger(__name__)
@@ -47,20 +49,39 @@ class Reply:
 
 
 @dataclass(frozen=True)
+class Cached:
+    """What a cache policy does: the `share` of the unpruned model's cached rows that is left when writing begins, and
+    how much of this is `hidden` from written tokens, both means over layers (None = it hides nothing, or no token was
+    run after the prompt)."""
+
+    share: float
+    hidden: float | None
+
+    @classmethod
+    def of(cls, answer: Answer, hides: bool) -> "Cached":
+        layers = len(answer.cache_rows)
+        met = sum(steps * rows + steps * (steps - 1) // 2 for steps in answer.steps for rows in answer.cache_rows)
+        return cls(sum(answer.cache_rows) / layers / answer.full_rows, answer.unseen / met if hides and met else None)
+
+
+@dataclass(frozen=True)
 class Kept:
     """What is left of the visual tokens in the last layer: `count` in all; `per_frame` and `mask` (cells) without the
-    tokens that the method made, which stand nowhere."""
+    tokens that the method made, which stand nowhere. `mask` None: no token is ever dropped, the method acts on the
+    cache alone. `cached` None: it has no cache policy."""
 
     reply: Reply
     count: int
     per_frame: Int64[Tensor, " T"]
-    mask: Bool[Tensor, "T rows columns"]
+    mask: Bool[Tensor, "T rows columns"] | None
+    cached: Cached | None = None
 
 
 @dataclass(frozen=True)
 class Explained:
     """One question. `tokens`: visual ones per frame at layer 0; `labels`: relevance of each frame, None = there are
-    none; `depth`: layers in all; `kept` by `method` (None = nothing is pruned), or else why it `refused`."""
+    none; `depth`: layers in all; `kept` by `method` (None = nothing is pruned), or else why it `refused`. `ranked`:
+    layers where the method ranks; `pools`: how the looks' scores are pooled, if it ranks by anything else."""
 
     question: Question
     frames: Frames
@@ -73,12 +94,14 @@ class Explained:
     method: str | None = None
     kept: Kept | None = None
     refused: str | None = None
+    ranked: tuple[int, ...] = ()
+    pools: str | None = None
 
 
 class Explainer:
-    """Questions one after the other. `layers`: counted from 1, None = four from the first to the last; `questions`: the
-    first so many of the benchmark, unless `ids` names them. `head_pool`, `query_pool`, `attention`: as
-    `kvtp.pruner.llm_vtp` has them."""
+    """Questions one after the other. `layers`: counted from 1, None = four from the first to the last, and those where
+    the method ranks; `questions`: the first so many of the benchmark, unless `ids` names them. `head_pool`,
+    `query_pool`, `attention`: as `kvtp.pruner.llm_vtp` has them."""
 
     def __init__(
         self,
@@ -98,51 +121,52 @@ class Explainer:
         check_choice("explain.attention", attention, tuple(CUE))
         self.layers, self.questions = layers, questions
         self.ids = None if ids is None else [str(id) for id in ids]
-        self.head_pool, self.query_pool, self.cue = POOL[head_pool], POOL[query_pool], CUE[attention]
+        self.head_pool, self.query_pool, self.attention = head_pool, query_pool, attention
+        self.cue = CUE[attention]
 
     def __call__(self, cell: Cell) -> Iterator[Explained]:
-        """Videos that cannot be read are told and left out. CommandError for layers and ids that there are not, for
-        methods that act in the vision tower, whose tokens have no place in the picture, for what the backbone refuses,
-        and if no video can be read."""
+        """Videos that cannot be read and questions that the backbone refuses are told and left out. CommandError for
+        layers and ids that there are not, for methods that act in the vision tower, whose tokens have no place in the
+        picture, and if no question is left."""
         line = cell.pipeline
         if line.pruner.tower is not None:
             raise CommandError(
                 f"{cell.row.name} merges tokens inside the vision tower, their places in the picture are lost; choose "
                 "another method"
             )
-        depths, chosen = self.depths(line.backbone), self.chosen(line.benchmark)
+        depths, chosen = self.depths(line.backbone, ranking_layers(cell)), self.chosen(line.benchmark)
         try:
             line.backbone.load()
             line.relevance.load(line.backbone)
         except (ValueError, OSError) as error:  # files that are missing, or do not fit
             raise CommandError(str(error)) from error
-        unread = 0
+        left_out: list[str] = []
         for ref, some in groupby(chosen, lambda question: question.ref):
             try:
                 frames, tokens = line.watch(ref, line.cues)
-            except LoadError as error:
+            except (LoadError, Refused) as error:
                 log.warning("%s: %s", ref.path, error)
-                unread += len(list(some))
+                left_out += [f"{ref.path}: {error}" for _ in some]
                 continue
-            except Refused as error:
-                raise CommandError(str(error)) from error
             line.look(frames)
             for question in some:
                 try:
                     one = self.explain(cell, question, frames, tokens, depths)
                 except Refused as error:
-                    raise CommandError(f"{question.id}: {error}") from error
+                    log.warning("%s: %s", question.id, error)
+                    left_out.append(f"{question.id}: {error}")
+                    continue
                 yield one
-        if unread == len(chosen):
-            raise CommandError("no question is left: none of the videos can be read")
-        if unread:
-            log.warning("%d questions are left out: their videos cannot be read", unread)
+        if len(left_out) == len(chosen):
+            raise CommandError(f"no question is left; {left_out[-1]}")
+        if left_out:
+            log.warning("%d questions are left out, for the reasons above", len(left_out))
 
-    def depths(self, backbone: AbstractBackbone) -> list[int]:
-        """The layers to be shown, ascending."""
+    def depths(self, backbone: AbstractBackbone, ranked: Sequence[int]) -> list[int]:
+        """The layers to be shown, ascending; `ranked`: where the method ranks."""
         deepest = backbone.shape.layers
         if self.layers is None:
-            return sorted({1 + round((deepest - 1) * nth / (SHOWN - 1)) for nth in range(SHOWN)})
+            return sorted({*ranked, *(1 + round((deepest - 1) * nth / (SHOWN - 1)) for nth in range(SHOWN))})
         for layer in self.layers:
             if not isinstance(layer, int) or isinstance(layer, bool) or not 1 <= layer <= deepest:
                 raise CommandError(
@@ -179,15 +203,31 @@ class Explainer:
         )
         if cell.row.retention_ratio is None:
             return one
-        one = replace(one, method=f"{cell.row.name} at {cell.row.retention_ratio:g}")
+        ratio = f" at {cell.row.retention_ratio:g}" if cell.row.retention_ratio else ""  # 0: it has none
+        pools = None if self.as_ranked(line.pruner) else self.pools
+        one = replace(one, method=cell.row.name + ratio, ranked=ranking_layers(cell), pools=pools)
         try:
             answer, _ = line.answer(question, frames, tokens)
         except Refused as error:
             return replace(one, refused=str(error))
-        where = answer.kept[answer.kept >= 0]
-        per_frame = torch.bincount(tokens.frame[where], minlength=tokens.frames).cpu()
-        kept = Kept(_read(line, question, answer), len(answer.kept), per_frame, kept_mask(tokens, where))
+        where, cache = answer.kept[answer.kept >= 0], line.pruner.cache
+        kept = Kept(
+            reply=_read(line, question, answer),
+            count=len(answer.kept),
+            per_frame=torch.bincount(tokens.frame[where], minlength=tokens.frames).cpu(),
+            mask=kept_mask(tokens, where) if line.pruner.layers or line.pruner.at_input else None,
+            cached=None if cache is None else Cached.of(answer, hides=bool(cache.watches)),
+        )
         return replace(one, kept=kept)
+
+    @property
+    def pools(self) -> str:
+        return f"head_pool={self.head_pool}, query_pool={self.query_pool}, attention={self.attention}"
+
+    def as_ranked(self, pruner: AbstractPruner) -> bool:
+        """Whether the method ranks by the very scores that are shown."""
+        mine = (self.head_pool, self.query_pool, self.cue)
+        return isinstance(pruner, LLMVTP) and (pruner.head_pool, pruner.query_pool, pruner.cue) == mine
 
     def looks(
         self, line: Pipeline, question: Question, frames: Frames, tokens: VisualTokens, depths: Sequence[int]
@@ -204,13 +244,21 @@ class Explainer:
 
     def look(self, tokens: VisualTokens) -> Look:
         """At the layer run last."""
-        attention = getattr(tokens.cues, self.cue).float()  # [H, Q, K]
+        attention = cue(tokens, self.cue).float()  # [H, Q, K]
         per_frame = torch.zeros(tokens.frames, device=attention.device)
         per_frame.index_add_(0, tokens.frame, attention.mean((0, 1)))
         scores = torch.zeros(tokens.frames, *tokens.grid, device=attention.device)
-        pooled = self.query_pool(self.head_pool(attention, 0), 0)
-        scores[tokens.frame, tokens.row, tokens.column] = pooled
+        scores[tokens.frame, tokens.row, tokens.column] = pooled(attention, self.head_pool, self.query_pool)
         return Look(tokens.layer, scores.cpu(), per_frame.cpu())
+
+
+def ranking_layers(cell: Cell) -> tuple[int, ...]:
+    """Layers, counted from 1, whose attention the method has before it when it selects; of a method that is called in
+    all of them none, for it does not rank in all."""
+    pruner = cell.pipeline.pruner
+    if pruner.layers == "all" or cell.row.retention_ratio in (None, 1):
+        return ()
+    return tuple(sorted({layer + (pruner.site == "attention") for layer in pruner.layers} - {0}))
 
 
 def _read(line: Pipeline, question: Question, answer: Answer) -> Reply:

@@ -4,6 +4,7 @@ import csv
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 
 import pytest
@@ -17,9 +18,12 @@ from kvtp.cell import Cell
 from kvtp.command import CommandError
 from kvtp.config import Row
 from kvtp.errors import LoadError
-from kvtp.explain import Explainer
+from kvtp.explain import Cached, Explainer, ranking_layers
+from kvtp.types import Answer
 
 KINDS = {"tiny": "a grid", "qwen2_5_vl": "pairs of pictures", "st_llm": "no grid", "videochat2": "no frames"}
+POOLS = [("max", "mean", "rope"), ("min", "max", "plain"), ("mean", "mean", "rope")]
+OVER = {"max": max, "min": min, "mean": fmean}
 USUAL = {"layers": None, "questions": 3, "ids": None, "head_pool": "max", "query_pool": "mean", "attention": "rope"}
 
 
@@ -42,35 +46,41 @@ def cell(tiny, tmp_path_factory):
 
     def make(family="tiny", method="random", **stages):
         line = vicunas.pipeline(backbone(family), method, 0.25)
-        config = {"budget": {"retention_ratio": 0.25}, "pruner": {}}
+        own = {} if method == "text_only" else {"retention_ratio": 0.25}
+        config = {"budget": own, "pruner": {}}
         return Cell(Row(method, "", Path(), {"pruner": method}, (), config), replace(line, **stages))
 
     return make
 
 
-@pytest.mark.parametrize("family", KINDS)
-def test_pooled_attention_of_every_layer(cell, family):
-    """Against the cue of a prefill up to the layer, pooled by loops: max over heads, then mean over the question."""
+@pytest.mark.parametrize(
+    ("family", "pools"),
+    [*((family, POOLS[0]) for family in KINDS), *(("tiny", pools) for pools in POOLS[1:])],
+)
+def test_pooled_attention_of_every_layer(cell, family, pools):
+    """Against the cue of a prefill up to the layer, pooled by loops: over heads, then over the question."""
+    head_pool, query_pool, attention = pools
+    name = {"rope": "question_attention", "plain": "question_attention_plain"}[attention]
     made = cell(family, frames=ToyFilm(4))
     line, layers = made.pipeline, [1, made.pipeline.backbone.shape.layers]
-    (one,) = explainer(layers=layers)(made)
+    (one,) = explainer(layers=layers, head_pool=head_pool, query_pool=query_pool, attention=attention)(made)
     question = line.benchmark[0]
     frames, tokens = line.watch(question.video, frozenset())
     prompt = line.benchmark.prompt(question, frames)
-    asked = replace(line.backbone.ask(tokens, prompt), asked=frozenset({"question_attention"}))
+    asked = replace(line.backbone.ask(tokens, prompt), asked=frozenset({name}))
     assert one.tokens.tolist() == tokens.per_frame.tolist()
     assert [look.layer for look in one.looks] == layers
     for look in one.looks:
         assert look.scores.shape == (tokens.frames, *tokens.grid)
         state = line.backbone.prefill(line.backbone.embed(asked, prompt), look.layer)
-        rows = state.visual.cues.question_attention.double()
+        rows = getattr(state.visual.cues, name).double()
         heads, words, _ = rows.shape
         mass = [0.0] * tokens.frames
         for token in range(len(tokens)):
             values = rows[:, :, token].tolist()
-            best = [max(values[head][word] for head in range(heads)) for word in range(words)]
+            best = [OVER[head_pool]([values[head][word] for head in range(heads)]) for word in range(words)]
             at = (int(tokens.frame[token]), int(tokens.row[token]), int(tokens.column[token]))
-            assert float(look.scores[at]) == pytest.approx(sum(best) / words, rel=1e-4)
+            assert float(look.scores[at]) == pytest.approx(OVER[query_pool](best), rel=1e-4)
             mass[at[0]] += sum(map(sum, values)) / heads / words
         assert look.attention.tolist() == pytest.approx(mass, rel=1e-4)
         assert 0 < sum(mass) < 1, "the rest is on text"
@@ -87,6 +97,81 @@ def test_what_the_method_keeps_and_what_both_reply(cell):
     (bare,) = explainer(layers=[2])(cell(method="none"))
     assert (bare.method, bare.kept, bare.refused) == (None, None, None)
     torch.testing.assert_close(bare.looks[0].scores, one.looks[0].scores)
+
+
+def test_a_method_without_a_ratio(cell):
+    (one,) = explainer(layers=[1])(cell(method="text_only"))
+    assert (one.method, one.kept.count) == ("text_only", 0)
+
+
+def test_a_method_that_acts_on_the_cache_alone(cell):
+    """Of S rows Look-M keeps ⌊0.125·S⌋ twice in every layer; the text is less than that."""
+    made = cell(method="look_m")
+    (one,) = explainer(layers=[1])(made)
+    answer = made.pipeline(one.question)
+    rows = 2 * int(0.125 * answer.full_rows)
+    assert rows > answer.full_rows - 1024, "text, newlines"
+    assert one.kept.count == 1024
+    assert one.kept.mask is None
+    assert one.kept.cached.share == pytest.approx(rows / answer.full_rows)
+    assert one.kept.cached.share == pytest.approx(answer.told["cache_share"])
+    assert one.kept.cached.hidden is None
+    (bare,) = explainer(layers=[1])(cell(method="random"))
+    assert bare.kept.cached is None
+
+
+def test_a_method_that_hides_what_is_cached(cell, tiny):
+    """DyCoke from layer 3 of 0 … 3 on: of each step's visual tokens all but ⌊0.2·(K − 1)⌋ + 1 in one layer of four."""
+    made = cell(method="dycoke", backbone=tiny(max_new_tokens=2))
+    made = replace(made, pipeline=vicunas.pipeline(made.pipeline.backbone, "dycoke", 0.5))
+    made.row.config["budget"]["retention_ratio"] = 0.5
+    (one,) = explainer(layers=[1])(made)
+    answer = made.pipeline(one.question)
+    assert answer.steps == (1,)
+    rows, visual = sum(answer.cache_rows), one.kept.count
+    assert one.kept.mask.sum() == visual < 1024
+    assert one.kept.cached.share == pytest.approx(rows / 4 / answer.full_rows)
+    assert one.kept.cached.hidden == pytest.approx((visual - 1 - int(0.2 * (visual - 1))) / rows)
+
+
+def test_several_steps_meet_what_was_written_before():
+    """Two replies of 1 and 3 steps on caches of 10 and 20 rows, each step one row more, by hand."""
+    answer = Answer("", {}, (), 40, (10, 20), (1, 3), torch.arange(1), unseen=12)
+    met = (10 + 20) + (10 + 20) + (11 + 21) + (12 + 22)
+    cached = Cached.of(answer, hides=True)
+    assert (cached.share, cached.hidden) == pytest.approx((0.375, 12 / met))
+    assert Cached.of(replace(answer, steps=(0,), unseen=0), hides=True) == Cached(0.375, None)
+
+
+@pytest.mark.parametrize(
+    ("pruner", "changed", "ranked", "pools"),
+    [
+        (("llm_vtp", {"layer": 3}), {}, (3,), None),
+        (("llm_vtp", {"layer": 3}), {"query_pool": "max"}, (3,), "head_pool=max, query_pool=max, attention=rope"),
+        (("llm_vtp", {"layer": 3, "attention": "plain"}), {}, (3,), "head_pool=max, query_pool=mean, attention=rope"),
+        (("fastv", {"layer": 2}), {}, (2,), "head_pool=max, query_pool=mean, attention=rope"),
+        (("framefusion", {}), {}, (), "head_pool=max, query_pool=mean, attention=rope"),
+        (("random", {}), {}, (), "head_pool=max, query_pool=mean, attention=rope"),
+    ],
+)
+def test_where_the_method_ranks(cell, pruner, changed, ranked, pools):
+    name, keys = pruner
+    (one,) = explainer(layers=[1], **changed)(cell(pruner=component("pruner", name, retention_ratio=0.9, **keys)))
+    assert (one.refused, one.ranked, one.pools) == (None, ranked, pools)
+
+
+def test_the_map_that_selects_is_shown(cell):
+    """The tokens that LLM-VTP keeps are the best of each frame in the look at its layer, which is none of the four."""
+    made = cell(pruner=component("pruner", "llm_vtp", retention_ratio=0.25, layer=3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kvtp.explain.SHOWN", 2)
+        (one,) = explainer()(made)
+    assert [look.layer for look in one.looks] == [1, 3, 4]
+    for scores, mask in zip(one.looks[1].scores, one.kept.mask, strict=True):
+        best = sorted(scores.flatten().tolist(), reverse=True)[:16]
+        assert sorted(scores[mask].tolist(), reverse=True) == best
+    made.row.config["budget"]["retention_ratio"] = 1
+    assert ranking_layers(made) == (), "never called"
 
 
 def test_a_refused_method_leaves_the_attention(cell):
@@ -107,7 +192,7 @@ def test_labels_are_those_of_the_frames_clips(cell):
 )
 def test_layers_where_none_are_named(deepest, expected):
     with unchecked():
-        assert explainer().depths(SimpleNamespace(shape=SimpleNamespace(layers=deepest))) == expected
+        assert explainer().depths(SimpleNamespace(shape=SimpleNamespace(layers=deepest)), ()) == expected
 
 
 @pytest.mark.parametrize("layer", [0, 5, 1.5, True, "last"])
@@ -154,8 +239,25 @@ def test_films_that_cannot_be_read_are_left_out(cell, caplog):
     assert [one.question.id for one in explainer(questions=4, layers=[1])(made)] == ["b1", "b3"]
     assert "a.mp4: it is no film" in caplog.text
     assert "2 questions are left out" in caplog.text
-    with pytest.raises(CommandError, match="none of the videos can be read"):
+    with pytest.raises(CommandError, match=r"no question is left; a\.mp4: it is no film"):
         list(explainer(ids=["a0", "a2"])(made))
+
+
+class Misplaced(Several):
+    """The span of b1 is empty, so that its question is nowhere among the tokens after the video."""
+
+    def prompt(self, question, frames):
+        prompt = super().prompt(question, frames)
+        return replace(prompt, question_span=(0, 0)) if question.id == "b1" else prompt
+
+
+def test_questions_that_the_backbone_refuses_are_left_out(cell, tiny, caplog):
+    made = cell(benchmark=Misplaced(3), frames=ToyFilm(2), backbone=tiny(question="bare", max_new_tokens=2))
+    assert [one.question.id for one in explainer(layers=[1])(made)] == ["a0", "a2"]
+    assert "b1: backbone.question=bare needs the question among the tokens after the video" in caplog.text
+    assert "1 questions are left out" in caplog.text
+    with pytest.raises(CommandError, match=r"no question is left; b1: backbone\.question=bare needs"):
+        list(explainer(ids=["b1"])(made))
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,10 @@ class Counted(AbstractCachePolicy):
         self.seen.append(visual)
         if keys.is_meta and rows in self.left:
             return keys[:, : self.left[rows]], values[:, : self.left[rows]]
-        found = self.policy.after_prefill(layer, queries, keys, values, visual)
+        if keys.is_meta:
+            found = self._count(self.policy, layer, queries, keys, values, visual)
+        else:
+            found = self.policy.after_prefill(layer, queries, keys, values, visual)
         self.left[rows] = found[0].shape[1]
         return found
 
@@ -49,19 +52,32 @@ class Counted(AbstractCachePolicy):
         return sum(map(self._cost, self.seen))
 
     def _cost(self, visual: Bool[Tensor, " S"]) -> float:
-        key = len(visual), int(visual.sum())
-        if key not in self.known:
-            rows, width = len(visual), self.shape.head_dim
+        if _sizes(visual) not in self.known:
             queries, keys = (
-                torch.empty(heads, rows, width, device="meta") for heads in (self.shape.heads, self.shape.kv_heads)
+                torch.empty(heads, len(visual), self.shape.head_dim, device="meta")
+                for heads in (self.shape.heads, self.shape.kv_heads)
             )
-            with Sizes(), FlopCounterMode(display=False) as counter:
-                deepcopy(self.policy).after_prefill(
-                    0, queries if self.reads_queries else None, keys, torch.empty_like(keys), visual.cpu()
-                )
-            query = 2.0 * self.shape.width * self.shape.heads * width if self.reads_queries else 0.0
-            self.known[key] = rows * query + counter.get_total_flops()
-        return self.known[key]
+            given = queries if self.reads_queries else None
+            with Sizes():
+                self._count(deepcopy(self.policy), 0, given, keys, torch.empty_like(keys), visual.cpu())
+        return self.known[_sizes(visual)]
+
+    def _count(
+        self,
+        policy: AbstractCachePolicy,
+        layer: int,
+        queries: Tensor | None,
+        keys: Tensor,
+        values: Tensor,
+        visual: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        with FlopCounterMode(display=False) as counter:
+            found = policy.after_prefill(layer, queries, keys, values, visual)
+        spent = float(counter.get_total_flops())
+        if self.reads_queries:
+            spent += 2.0 * len(visual) * self.shape.width * self.shape.heads * self.shape.head_dim
+        self.known[_sizes(visual)] = spent
+        return found
 
     def before_decode(self, layer: int, attention_row: Float[Tensor, "H S"] | None) -> Int64[Tensor, " n"] | None:
         return self.policy.before_decode(layer, attention_row)
@@ -71,3 +87,7 @@ class Counted(AbstractCachePolicy):
 
     def told(self) -> Mapping[str, float]:
         return self.policy.told()
+
+
+def _sizes(visual: Bool[Tensor, " S"]) -> tuple[int, int]:
+    return len(visual), int(visual.sum())

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kvtp.benchmark._letters import letters
-from kvtp.explain import Explained, Look, Reply
+from kvtp.explain import Explained, Kept, Look, Reply
 from kvtp.report.contact_sheet import CONTEXT, KEY, OTHER
 from kvtp.report.kept import DROPPED
 from kvtp.types import Frames
@@ -47,7 +47,7 @@ class Row:
 def attention_figure(one: Explained) -> Figure:
     """Frames with their times; per layer the pooled scores as heat, from 0 to the highest hundredth of the layer over
     the whole video, below each frame its share of the attention to the video; frames with dropped tokens darkened,
-    below each what it has left."""
+    below each what it has left. A method that drops none has no such row: the header says what happens to its cache."""
     shown = even(len(one.tokens), ACROSS)
     grid = one.looks[0].scores.shape[1:]
     film = _film(one.frames, len(one.tokens), shown, *grid)
@@ -59,7 +59,7 @@ def attention_figure(one: Explained) -> Figure:
         heat = (look.scores[shown] / brightest).clamp(max=1)
         below = [f"{100 * share[t]:.1f} %" for t in shown]
         rows.append(Row(_layer_title(one, look), _edged(_heated(film, heat.numpy())), below))
-    if one.kept is not None:
+    if one.kept is not None and one.kept.mask is not None:
         below = [str(int(one.kept.per_frame[t])) for t in shown]
         rows.append(Row(_kept_title(one), _edged(_darkened(film, one.kept.mask[shown].numpy())), below))
     return _stacked(rows, _header(one))
@@ -135,7 +135,9 @@ def _stacked(rows: Sequence[Row], header: Sequence[str]) -> Figure:
     """Pixel by pixel: pictures are shown in the size they have here."""
     width = max(max(row.picture.shape[1] for row in rows), NARROWEST) + 2 * MARGIN
     words = [line for text in header for line in wrap(text, width // LETTER, subsequent_indent="    ") or [""]]
-    height = LINE * len(words) + sum(row.picture.shape[0] + 2 * LINE + MARGIN for row in rows) + 2 * MARGIN
+    titles = [wrap(row.title, (width - 2 * MARGIN) // LETTER) for row in rows]
+    each = [row.picture.shape[0] + LINE * (len(title) + 1) + MARGIN for row, title in zip(rows, titles, strict=True)]
+    height = LINE * len(words) + sum(each) + 2 * MARGIN
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
     top = MARGIN
     for nth, line in enumerate(words):
@@ -143,17 +145,17 @@ def _stacked(rows: Sequence[Row], header: Sequence[str]) -> Figure:
         weight = "bold" if nth == 0 else "normal"
         figure.text(*place, line, fontsize=10, va="center", parse_math=False, weight=weight)
         top += LINE
-    for row in rows:
-        top += MARGIN + LINE
+    for row, title in zip(rows, titles, strict=True):
+        top += MARGIN + LINE * len(title)
         tall, wide = row.picture.shape[:2]
         panel = figure.add_axes((MARGIN / width, 1 - (top + tall) / height, wide / width, tall / height))
         panel.imshow(row.picture, aspect="auto", interpolation="none")
-        each = wide / len(row.below)
-        panel.set_xticks([each * (nth + 0.5) for nth in range(len(row.below))], row.below, fontsize=8)
+        step = wide / len(row.below)
+        panel.set_xticks([step * (nth + 0.5) for nth in range(len(row.below))], row.below, fontsize=8)
         panel.set_yticks([])
         panel.tick_params(length=0, pad=2)
         panel.spines[:].set_visible(False)
-        panel.set_title(row.title, fontsize=10, loc="left", pad=4, parse_math=False)
+        panel.set_title("\n".join(title), fontsize=10, loc="left", pad=4, va="bottom", parse_math=False)
         top += tall + LINE
     return figure
 
@@ -165,7 +167,8 @@ def _header(one: Explained) -> list[str]:
     lines = [f"{question.id}: {question.text}", "    ".join([*told, f"→ {question.answer or '–'}"])]
     replies = [f"all {int(one.tokens.sum())} tokens: {_said(one.reply)}"]
     if one.kept is not None:
-        replies.append(f"{one.method}, {one.kept.count} tokens: {_said(one.kept.reply)}")
+        cached = _cached(one.kept) if one.kept.mask is None else ""
+        replies.append(f"{one.method}, {one.kept.count} tokens{cached}: {_said(one.kept.reply)}")
     if one.refused is not None:
         replies.append(f"{one.method}: refused: {one.refused}")
     return [*lines, "    ".join(replies)]
@@ -184,7 +187,8 @@ def _frames_title(one: Explained, shown: int) -> str:
 
 def _layer_title(one: Explained, look: Look) -> str:
     seen = float(look.attention.sum())
-    told = f"layer {look.layer} of {one.depth}: {100 * seen:.1f} % of the question's attention is on the video"
+    ranked = _ranked(one) if look.layer in one.ranked else ""
+    told = f"layer {look.layer} of {one.depth}{ranked}: {100 * seen:.1f} % of the question's attention is on the video"
     if one.labels is None:
         return told
     relevant = one.labels > 0
@@ -193,8 +197,23 @@ def _layer_title(one: Explained, look: Look) -> str:
     return f"{told}, {100 * share:.1f} % of that on relevant frames, which have {100 * chance:.1f} % of the tokens"
 
 
+def _ranked(one: Explained) -> str:
+    if one.pools is None:
+        return f", where {one.method} ranks"
+    return f", where {one.method} ranks, by other scores than this heat (explain.*: {one.pools})"
+
+
 def _kept_title(one: Explained) -> str:
     assert one.kept is not None
     made = one.kept.count - int(one.kept.per_frame.sum())
     beside = f" ({made} made by it are not shown)" if made else ""
-    return f"{one.method} keeps {one.kept.count} of {int(one.tokens.sum())} tokens{beside}"
+    return f"{one.method} keeps {one.kept.count} of {int(one.tokens.sum())} tokens{beside}{_cached(one.kept)}"
+
+
+def _cached(kept: Kept) -> str:
+    if kept.cached is None:
+        return ""
+    told = f"; of the cache {100 * kept.cached.share:.1f} % stays"
+    if kept.cached.hidden is None:
+        return told
+    return f"{told}, of that {100 * kept.cached.hidden:.1f} % is hidden while the reply is written"

@@ -9,8 +9,10 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Int64
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from kvtp.explain import Explained
 from kvtp.metric.statistics import mean_interval
@@ -21,8 +23,9 @@ SHARES = ("video", "relevant", "relevant_scores", "chance", "relevant_kept")
 
 def lines(one: Explained) -> list[dict[str, Any]]:
     """Per layer and frame, as in scores.csv. `attention`: the frame's share of the attention to the video; `score`: its
-    share of the pooled scores' sum; `tokens` at layer 0 and those `kept` in the last layer; `label`: relevance."""
-    found = []
+    share of the pooled scores' sum; `tokens` at layer 0 and those `kept` in the last layer (None for a method
+    that acts on the cache alone: what it keeps is not told by frame); `label`: relevance."""
+    found, kept = [], _per_frame(one)
     for look in one.looks:
         attention = (look.attention / look.attention.sum()).tolist()
         score = (look.scores.sum((1, 2)) / look.scores.sum()).tolist()
@@ -36,7 +39,7 @@ def lines(one: Explained) -> list[dict[str, Any]]:
                     "attention": attention[frame],
                     "score": score[frame],
                     "tokens": int(one.tokens[frame]),
-                    "kept": None if one.kept is None else int(one.kept.per_frame[frame]),
+                    "kept": None if kept is None else int(kept[frame]),
                     "label": None if one.labels is None else float(one.labels[frame]),
                 }
             )
@@ -47,7 +50,7 @@ def shares(one: Explained) -> list[dict[str, Any]]:
     """Per layer: of the question's attention that on the `video`; of that, what is on frames with a label above 0
     (`relevant`), likewise of the pooled scores (`relevant_scores`); such frames' share of the tokens (`chance`) and of
     the tokens kept (`relevant_kept`). None where labels are missing, or tell no frames apart."""
-    found = []
+    found, kept = [], _per_frame(one)
     for look in one.looks:
         told: dict[str, Any] = dict.fromkeys(SHARES)
         told["video"] = float(look.attention.sum())
@@ -56,10 +59,14 @@ def shares(one: Explained) -> list[dict[str, Any]]:
             told["relevant"] = float(look.attention[relevant].sum() / look.attention.sum())
             told["relevant_scores"] = float(look.scores[relevant].sum() / look.scores.sum())
             told["chance"] = float(one.tokens[relevant].sum() / one.tokens.sum())
-            if one.kept is not None and int(one.kept.per_frame.sum()):
-                told["relevant_kept"] = float(one.kept.per_frame[relevant].sum() / one.kept.per_frame.sum())
+            if kept is not None and int(kept.sum()):
+                told["relevant_kept"] = float(kept[relevant].sum() / kept.sum())
         found.append({"layer": look.layer, "cluster": one.question.cluster, **told})
     return found
+
+
+def _per_frame(one: Explained) -> Int64[Tensor, " T"] | None:
+    return None if one.kept is None or one.kept.mask is None else one.kept.per_frame
 
 
 def by_layer(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

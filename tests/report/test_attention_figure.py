@@ -1,14 +1,17 @@
 """What the picture and the tables of attention show, read back, against known arrays."""
 
+from dataclasses import replace
 from io import BytesIO
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from toys import toy_question
 
-from kvtp.explain import Explained, Kept, Look, Reply
+from kvtp.explain import Cached, Explained, Kept, Look, Reply
 from kvtp.report.attention import ACROSS, DROPPED, EDGE, SIDE, STRIP, attention_figure, even
 from kvtp.report.contact_sheet import CONTEXT, KEY, OTHER
 from kvtp.report.explained import by_layer, file_name, lines, page, shares, shown
@@ -43,6 +46,11 @@ TWO = torch.tensor([[[0.0, 0.2], [0.1, 0.0]], [[0.0, 0.0], [0.4, 0.4]]])
 MASK = [[[1, 0], [0, 1]], [[1, 1], [1, 0]]]
 
 
+def titles(figure):
+    """Without their line breaks."""
+    return [panel.get_title(loc="left").replace("\n", " ") for panel in figure.axes]
+
+
 def cells(picture, frame, rows=2, columns=2):
     """The middles of a frame's cells."""
     width = SIDE + 2 * EDGE
@@ -68,8 +76,7 @@ def test_heat_kept_edges_and_words():
     assert np.ptp(bare[0]) == 0, "grey"
     assert hot[3, 0].tolist() == hot[3, 1].tolist()
     assert hot[0, 1].sum() < hot[3, 0].sum()
-    titles = [panel.get_title(loc="left") for panel in figure.axes]
-    assert titles == [
+    assert titles(figure) == [
         "2 of 2 frames; edges: relevance label, red the highest, orange above 0 (relevant)",
         "layer 2 of 4: 40.0 % of the question's attention is on the video, 75.0 % of that on relevant frames, "
         "which have 50.0 % of the tokens",
@@ -92,6 +99,53 @@ def test_heat_is_as_high_as_the_layers_highest_hundredth():
     width = heat.shape[1] // 10
     assert heat[EDGE + 2, EDGE + 2].tolist() == heat[-EDGE - 2, 10 * width - EDGE - 2].tolist()
     assert heat[EDGE + 2, EDGE + 2].tolist() != heat[-EDGE - 2, EDGE + 2].tolist()
+
+
+def test_what_happens_to_the_cache():
+    """Of the same rows once with dropped tokens, once without: then there is no row of them, and the header tells."""
+    one = explained(TWO, [0.1, 0.3], kept=MASK)
+    both = replace(one, kept=replace(one.kept, cached=Cached(0.4, 0.25)))
+    assert titles(attention_figure(both))[-1] == (
+        "toy at 0.5 keeps 6 of 8 tokens (1 made by it are not shown); of the cache 40.0 % stays, of that 25.0 % is "
+        "hidden while the reply is written"
+    )
+    alone = replace(one, kept=replace(one.kept, count=8, mask=None, cached=Cached(0.4, None)))
+    figure = attention_figure(alone)
+    assert len(figure.axes) == 2, "the film and one layer"
+    said = " ".join(text.get_text().strip() for text in figure.texts)
+    assert said.endswith("toy at 0.5, 8 tokens; of the cache 40.0 % stays: “B” (wrong)")
+    assert [line["kept"] for line in lines(alone)] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("pools", "told"),
+    [
+        (None, "layer 2 of 4, where toy at 0.5 ranks: 40.0 %"),
+        ("p=q", "layer 2 of 4, where toy at 0.5 ranks, by other scores than this heat (explain.*: p=q): 40.0 %"),
+    ],
+)
+def test_the_layer_that_ranks(pools, told):
+    looks = tuple(Look(layer, TWO, torch.tensor([0.1, 0.3])) for layer in (2, 3))
+    _, here, there = titles(
+        attention_figure(explained(TWO, [0.1, 0.3], looks=looks, method="toy at 0.5", ranked=(2,), pools=pools))
+    )
+    assert here.startswith(told)
+    assert there.startswith("layer 3 of 4: 40.0 %")
+
+
+def test_long_titles_stay_on_the_page():
+    """As wide as they are drawn, and below what stands above them."""
+    one = explained(TWO, [0.1, 0.3], labels=[0.0, 5.0], kept=MASK, ranked=(2,), pools="head_pool=mean, attention=plain")
+    figure = attention_figure(one)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    width, height = canvas.get_width_height()
+    boxes = [panel.get_tightbbox(canvas.get_renderer()) for panel in figure.axes]
+    boxes.insert(0, figure.texts[-1].get_window_extent(canvas.get_renderer()))
+    assert any("\n" in panel.get_title(loc="left") for panel in figure.axes)
+    for above, below in pairwise(boxes):
+        assert above.y0 >= below.y1
+    assert all(box.x1 <= width and box.y0 >= 0 and box.y1 <= height for box in boxes)
 
 
 def test_at_most_sixteen_frames_evenly():
