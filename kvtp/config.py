@@ -23,7 +23,8 @@ from kvtp.ranks import adopt
 
 STAGES = ("benchmark", "frames", "backbone", "scout", "relevance", "budget", "pruner")
 OF_METHOD = ("relevance", "budget", "pruner", "scout")  # the groups that a method chooses
-OWN_RATIO = ("retention_ratio", "alpha", "cost", "ratio")  # keys of pruners that decide how much they keep
+OWN_RATIO = ("retention_ratio", "alpha", "cost")  # keys of pruners that decide how much they keep
+INSTEAD = ("merge_ratio", "important_ratio", "recent_ratio")  # such that take the place of a ratio
 UNPRUNED = "none"  # the pruner, and the method, that keep every token
 SEVERAL = ("methods", "retention_ratios", "rows")
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
@@ -323,9 +324,15 @@ def _unpruned() -> dict[str, Any]:
 
 
 def _retention(sections: Mapping[str, Any]) -> Any:
-    """The pruner's own, by whatever name, or else the budget's; 0 where neither has one."""
-    own = (sections["pruner"].get(key) for key in OWN_RATIO)
-    return next((ratio for ratio in own if ratio is not None), sections["budget"].get("retention_ratio", 0))
+    """The pruner's own, by whatever name, or else the budget's; 0 where neither has one, or the pruner is set by other
+    numbers. At a budget of 1 nothing is pruned, whatever the pruner is set to."""
+    pruner, granted = sections["pruner"], sections["budget"].get("retention_ratio", 0)
+    if granted == 1:
+        return granted
+    if any(pruner.get(key) is not None for key in INSTEAD):
+        return 0
+    own = (pruner.get(key) for key in OWN_RATIO)
+    return next((ratio for ratio in own if ratio is not None), granted)
 
 
 def method_choices(method: str) -> dict[str, str]:

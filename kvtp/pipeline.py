@@ -19,7 +19,7 @@ from kvtp.metric.account import MethodCost
 from kvtp.metric.counted import Counted
 from kvtp.metric.flops import llm_rows_told
 from kvtp.metric.latency import Stopwatch
-from kvtp.pruner.base import AbstractPruner
+from kvtp.pruner.base import AbstractPruner, AbstractTowerPruner
 from kvtp.relevance.base import AbstractRelevance
 from kvtp.scout.base import AbstractScout
 from kvtp.types import INSIDE, Answer, Budget, Frames, Question, Selection, VideoRef, VisualTokens
@@ -109,7 +109,7 @@ class Pipeline:
         for later in following:
             self.frames.prefetch(later)
         with self.clock("vision"):
-            tower = self.pruner.tower
+            tower = self.tower
             if tower is None:
                 tokens = self.backbone.encode(frames, cues - INSIDE)
             else:
@@ -174,6 +174,11 @@ class Pipeline:
     @property
     def depth(self) -> int:
         return self.backbone.shape.layers
+
+    @property
+    def tower(self) -> AbstractTowerPruner | None:
+        """What merges patches while the video is looked at. Where all is granted, nothing does."""
+        return None if getattr(self.budget, "retention_ratio", None) == 1 else self.pruner.tower
 
     def policy(self, budget: Budget) -> Counted | None:
         """What happens to the caches, if anything does. Its time is part of the prefill's."""

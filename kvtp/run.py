@@ -119,6 +119,7 @@ class Run:
                 "flops": done.flops,
                 "memory": done.memory,
                 "cache_rows": answer.cache_rows,
+                "cache_visual": answer.cache_visual,
                 "told": answer.told,
                 "likelihoods": answer.likelihoods,
             }

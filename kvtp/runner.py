@@ -80,7 +80,7 @@ class Runner:
         groups: dict[Any, list[Run]] = defaultdict(list)
         for run in runs:  # what two configure alike is one object
             line = run.pipeline
-            groups[id(line.frames), id(line.backbone), id(line.benchmark), line.pruner.tower].append(run)
+            groups[id(line.frames), id(line.backbone), id(line.benchmark), line.tower].append(run)
         shares = [(group, _by_video(group)[ranks.rank :: ranks.world]) for group in groups.values()]
         asked = [(run, question) for group, videos in shares for run in group for video in videos for question in video]
         total = sum(question.id in run.pending for run, question in asked)
@@ -148,7 +148,7 @@ class Runner:
     def _show(self, run: Run, question: Question, frames: Frames, tokens: VisualTokens, done: Answered) -> None:
         """A picture is no reason to lose answers."""
         place = next((nth for nth, one in enumerate(run.questions[: self.samples]) if one.id == question.id), None)
-        if place is None:
+        if place is None or tokens.tower_rows:  # patches that merged in the tower stand nowhere
             return
         try:
             run.show(place, question, frames, tokens, done)

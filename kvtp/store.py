@@ -188,11 +188,13 @@ def _prediction(line: bytes, where: str) -> Prediction:
         if not isinstance(fields, dict):
             raise TypeError("it is no JSON object")
         check_choice("outcome", fields["outcome"], OUTCOMES)
-        tokens, cached = fields.pop("tokens_per_layer"), fields.pop("cache_rows", None)
+        tokens = fields.pop("tokens_per_layer")
+        rows, visual = (fields.pop(key, None) for key in ("cache_rows", "cache_visual"))
         return Prediction(
             **fields,
-            tokens_per_layer=tokens and {kind: tuple(rows) for kind, rows in tokens.items()},
-            cache_rows=cached and tuple(cached),
+            tokens_per_layer=tokens and {kind: tuple(count) for kind, count in tokens.items()},
+            cache_rows=rows and tuple(rows),
+            cache_visual=visual and tuple(visual),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CommandError(

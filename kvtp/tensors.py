@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-from kvtp.types import Budget, VisualTokens
+from kvtp.types import Budget, Selection, VisualTokens
 
 
 def cue(tokens: VisualTokens, name: str) -> Tensor:
@@ -16,6 +16,17 @@ def cue(tokens: VisualTokens, name: str) -> Tensor:
     if value is None:
         raise ValueError(f"the cue {name} must be given, got None; ask the backbone for it in encode(frames, cues)")
     return value
+
+
+def everything(tokens: VisualTokens) -> Selection:
+    return Selection(torch.arange(len(tokens), device=tokens.frame.device), everything=True)
+
+
+def most_attended(tokens: VisualTokens, count: int) -> Selection:
+    """The `count` tokens that the prompt's last row attended to most in the layer run last, mean over heads; among
+    equals the earlier first."""
+    scores = cue(tokens, "last_attention").float().mean(0)
+    return Selection(scores.argsort(descending=True, stable=True)[:count].sort().values)
 
 
 def starts(count: Int64[Tensor, " T"]) -> Int64[Tensor, " T"]:

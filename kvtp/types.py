@@ -239,6 +239,7 @@ class Answer:
     mlp_rows: tuple[int, ...]  # rows entering each layer's MLP: fewer where a pruner acts between it and the attention
     full_rows: int  # of the whole sequence, before anything was pruned
     cache_rows: tuple[int, ...]  # in each layer's KV cache when decoding starts
+    cache_visual: tuple[int, ...]  # visual tokens among them; where a policy merged, all but the text and newlines
     steps: tuple[int, ...]  # tokens run through the LLM after the prefill; one entry per continuation of the cache
     kept: Int64[Tensor, " K"] = field(compare=False)  # visual tokens in the last layer: rows at layer 0, −1 = made
     likelihoods: Mapping[str, float] | None = None
@@ -275,6 +276,7 @@ class Prediction:
     flops: Mapping[str, float] | None = None  # as told in kvtp.metric.account
     memory: Mapping[str, float] | None = None  # likewise [bytes]
     cache_rows: tuple[int, ...] | None = None  # in each layer's KV cache when decoding starts
+    cache_visual: tuple[int, ...] | None = None  # visual tokens among them
     told: Mapping[str, float] | None = None  # what the method's cache policy says of the question
     reader: str | None = None  # that decoded the video
     likelihoods: Mapping[str, float] | None = None

@@ -1,6 +1,6 @@
 """What every pruner promises, found by listing conf/pruner."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ UNEVEN = {
     "a frame of one token": [0, 1, 7],
 }
 # the budget does not bind them
-OWN_COUNT = {"none", "text_only", "llm_vtp_pruned", "prumerge_plus", "prumerge_original"}
+OWN_COUNT = {"none", "text_only", "prumerge_plus", "prumerge_original"}
 MERGES_EVERYTHING = {"prumerge"}  # neighbours are added to whatever is kept
 
 ACTIVE = [option for option in options("pruner") if component("pruner", option).layers != ()]
@@ -36,6 +36,7 @@ ONCE = [
 ]
 BOUND = [option for option in ONCE if component("pruner", option).scope == "frame"]
 ONCE_PER_VIDEO = [option for option in ONCE if option not in BOUND]
+TOWER = ("tower_keys", "tower_keys_full", "tower_states", "frame_feature")  # cues in the tower's precision
 RATIOS = (0.5, 0.3, 0.8)
 every_shape = pytest.mark.parametrize("shape", SHAPES)
 
@@ -102,8 +103,8 @@ def test_input_is_left_alone(option: str, shape: str) -> None:
     tokens, untouched = tokens_for(option, shape), tokens_for(option, shape)
     defined(option, tokens)
     assert torch.equal(tokens.features, untouched.features)
-    assert torch.equal(tokens.cues.tower_states, untouched.cues.tower_states)
-    assert torch.equal(tokens.cues.probe_attention, untouched.cues.probe_attention)
+    for cue in fields(Cues):
+        assert torch.equal(getattr(tokens.cues, cue.name), getattr(untouched.cues, cue.name)), cue.name
 
 
 @pytest.mark.parametrize("option", [option for option in ACTIVE if option not in OWN_COUNT])
@@ -172,17 +173,22 @@ def test_frames_do_not_know_each_other(option: str) -> None:
         assert torch.allclose(alone.features, whole.features[whole.frame == t], atol=1e-6)
 
 
-@pytest.mark.parametrize("option", [option for option in BOUND if component("pruner", option).cues])
+@pytest.mark.parametrize("option", [option for option in ACTIVE if component("pruner", option).cues])
 def test_a_missing_cue_is_named(option: str) -> None:
-    tokens = replace(tokens_for(option, "one frame"), cues=Cues())
-    with pytest.raises(ValueError, match=r"the cue \w+ must be given"):
-        component("pruner", option)(tokens, exact(tokens, 0.5))
+    """After a first call that kept everything, from which on all of them read what they ask for."""
+    tokens = replace(tokens_for(option, "one frame"), cues=Cues(), history=(16, 16))
+    pruner = component("pruner", option)
+    asked = pruner.reads(tokens)
+    assert asked == pruner.cues
+    with pytest.raises(ValueError, match=rf"the cue ({'|'.join(asked)}) must be given"):
+        pruner(tokens, exact(tokens, 0.5))
 
 
 @pytest.mark.parametrize("option", ACTIVE)
 def test_half_precision_features(option: str) -> None:
     tokens = tokens_for(option, "square")
-    coarse = toy_tokens(*SHAPES["square"], layer=tokens.layer, features=tokens.features.bfloat16())
+    tower = {name: getattr(tokens.cues, name).bfloat16() for name in TOWER}
+    coarse = toy_tokens(*SHAPES["square"], layer=tokens.layer, features=tokens.features.bfloat16(), **tower)
     ratio = defined(option, coarse)[0]
     kept = coarse.keep(component("pruner", option, retention_ratio=ratio)(coarse, exact(coarse, ratio)))
     assert kept.features.dtype == torch.bfloat16

@@ -3,7 +3,7 @@
 import pytest
 
 from kvtp.metric.costs import costs
-from kvtp.summary import caches
+from kvtp.summary import caches, visual_tokens
 from kvtp.types import Prediction
 
 MIB = 2**20
@@ -38,6 +38,7 @@ def answered(cache_rows: tuple[int, ...], told: dict[str, float]) -> Prediction:
         groups={},
         cluster="",
         tokens_per_layer={"visual": (4, 2)},
+        cache_visual=(3, 1),
         timings_ms={},
         flops=dict.fromkeys(FLOPS, 1.0),
         memory={"kv_cache": sum(cache_rows) * MIB / 4, "full_kv_cache": 20 * MIB},
@@ -52,6 +53,11 @@ SEVERAL = [answered((10, 4), {"cache_share": 0.5}), answered((20, 8), {"cache_sh
 def test_each_layers_cache() -> None:
     assert caches(SEVERAL) == {"rows_per_layer": [15, 6], "mib_per_layer": [3.75, 1.5]}
     assert caches([]) is None
+
+
+def test_tokens_while_a_reply_is_written_are_those_in_the_caches() -> None:
+    told = visual_tokens(SEVERAL)
+    assert told == {"mean_over_layers": 3, "at_decode": 2, "per_layer": [4, 2]}
 
 
 def test_what_policies_tell_is_averaged_over_those_that_tell_it() -> None:

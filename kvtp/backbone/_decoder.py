@@ -52,6 +52,7 @@ class Decoder:
             )
         hidden, layer, half = state.hidden[None], state.layer, state.half
         counts, starts, mlp_rows = list(state.counts), list(state.starts), list(state.mlp_rows)
+        cached = list(state.cached)
         asking, last = state.asking, upto - (site == "layer")
         rotary = self.model.rotary_emb(hidden, state.position.unsqueeze(-2))
         visual = None if state.policy is None else state.visual_rows
@@ -66,7 +67,9 @@ class Decoder:
                 if state.policy is not None:
                     self._compress(state.policy, layer, before, rotary, state.cache, visual)
                 del before
+                visual_rows, *others = state.count
                 counts.append(state.count)
+                cached.append(min(visual_rows, max(0, state.cache.layers[layer].keys.shape[-2] - sum(others))))
                 starts.append(state.next_position)
             half = not half
         return replace(
@@ -78,6 +81,7 @@ class Decoder:
             counts=tuple(counts),
             starts=tuple(starts),
             mlp_rows=tuple(mlp_rows),
+            cached=tuple(cached),
         )
 
     def logits(self, state: Prefill) -> Float[Tensor, " V"]:

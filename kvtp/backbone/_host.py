@@ -304,6 +304,7 @@ class Host(AbstractBackbone):
             mlp_rows=state.mlp_rows,
             full_rows=state.full,
             cache_rows=cached,
+            cache_visual=state.cached,
             kept=state.tokens.original,
             steps=steps,
             unseen=written.hidden,

@@ -82,6 +82,7 @@ class Prefill:
     starts: tuple[int, ...] = ()  # next_position of every layer run
     counts: tuple[tuple[int, int, int], ...] = ()  # visual, newline, text rows entering every attention run
     mlp_rows: tuple[int, ...] = ()  # rows entering every MLP run
+    cached: tuple[int, ...] = ()  # visual rows in the cache of every layer run
 
     @classmethod
     def lay_out(
@@ -233,6 +234,7 @@ class Prefill:
             visual_at=visual_at,
             newline_at=newline_at,
             asking=None,
+            cached=(len(visual_at),) * len(self.cached) if compress_cache else self.cached,
         )
 
 

@@ -10,7 +10,8 @@ from kvtp.types import Budget, VisualTokens
 
 
 class Adaptive(AbstractBudget):
-    """Grants every frame all it has, to methods whose number of tokens follows from the video (PruMerge).
+    """Grants every frame all it has, to methods whose number of tokens follows from the video (PruMerge). The
+    retention_ratio of the command line is ignored.
 
     At retention 1 no pruner is called, so the ratio reported is the largest float below 1. Under it, a method that
     keeps what it is granted keeps everything.

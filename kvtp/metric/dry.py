@@ -122,6 +122,7 @@ class DryBackbone(AbstractBackbone):
             mlp_rows=state.mlp_rows,
             full_rows=state.full,
             cache_rows=tuple(layer.keys.shape[-2] for layer in state.cache.layers),
+            cache_visual=state.cached,
             kept=state.tokens.original,
             steps=(self.reply,),
             told={} if state.policy is None else state.policy.told(),

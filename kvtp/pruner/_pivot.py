@@ -19,9 +19,9 @@ def pivot_merge(
     have been merged into them: an evicted row e goes to its pivot, the kept row i whose key has the largest cosine with
     its own (among equals the first); E_i are the rows that went to i.
 
-    merge, after LOOK-M (arXiv 2406.18139) §3.3, where all divide by 1 + |E_i|: pivot = x_i + Σ (x_e + x_i)/2;
-    average = x_i + Σ x_e; weighted = x_i + Σ cos(e, i)·x_e; none = x_i, the others are dropped. Keys decide for all
-    tensors alike: pass the keys themselves among `rows` to have them merged too.
+    merge, after LOOK-M (arXiv 2406.18139) §3.3: pivot = (x_i + Σ (x_e + x_i)/2) / (1 + |E_i|); average = (x_i + Σ x_e)
+    / (1 + |E_i|); weighted = (x_i + Σ cos(e, i)·x_e) / (1 + |E_i|); none = x_i, the others are dropped. Keys decide for
+    all tensors alike: pass the keys themselves among `rows` to have them merged too.
     """
     check_choice("merge", merge, MERGES)
     *batch, count, _ = keys.shape

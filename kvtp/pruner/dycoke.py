@@ -56,16 +56,10 @@ class DyCoke(AbstractPruner):
         check_range("decode_ratio", decode_ratio, 0, 1)
         self.retention_ratio = retention_ratio
         self.merge_ratio = merge_ratio
-        self.decode_layer = decode_layer
         self.cache = None if decode_layer is None else DyCokeCache(decode_layer, decode_ratio)
         self.positions = checked(positions)
 
     def __call__(self, tokens: VisualTokens, budget: Budget) -> Selection:
-        if self.decode_layer is not None and 0 < tokens.depth <= self.decode_layer:
-            raise ValueError(
-                f"decode_layer must be below the LLM's {tokens.depth} layers, got {self.decode_layer}; "
-                "null hides nothing while the reply is written"
-            )
         count = tokens.per_frame.cpu()  # waits for the device: once for all that follows
         compared = _compared(tokens.frames)
         granted = count.clone()

@@ -2,7 +2,7 @@
 
 from kvtp.errors import check_ratio, check_whole
 from kvtp.pruner.base import AbstractPruner
-from kvtp.tensors import cue
+from kvtp.tensors import most_attended
 from kvtp.types import Budget, Selection, VisualTokens
 
 
@@ -26,6 +26,4 @@ class FastV(AbstractPruner):
         self.retention_ratio = retention_ratio
 
     def __call__(self, tokens: VisualTokens, budget: Budget) -> Selection:
-        scores = cue(tokens, "last_attention").float().mean(0)
-        best = scores.argsort(descending=True, stable=True)  # among equals the earlier first
-        return Selection(best[: round(self.retention_ratio * len(tokens))].sort().values)
+        return most_attended(tokens, round(self.retention_ratio * len(tokens)))

@@ -11,7 +11,7 @@ from torch.nn.functional import embedding_bag, normalize
 
 from kvtp.errors import check_range, check_ratio
 from kvtp.pruner.base import AbstractPruner
-from kvtp.tensors import cue, starts
+from kvtp.tensors import everything, most_attended, starts
 from kvtp.types import Budget, Selection, VisualTokens
 
 CACHED = 64  # tokens compared at a time on a CPU, whose cache holds them; an accelerator takes all at once
@@ -30,7 +30,7 @@ class FrameFusion(AbstractPruner):
     the layer run last, mean over heads (ties: the earlier first).
 
     What earlier calls did is read from `tokens.history`, which cannot tell a merge to the threshold that happened to
-    take ⌊excess⌋ tokens from one cut short there: both count as the end (the released code goes on after the first;
+    take ⌊excess⌋ tokens from one cut short there: both count as the end (the released code goes on after the former;
     less than one token per layer is at stake). Otherwise the released code differs in this: every model has 28 layers;
     it compares and averages in the model's precision (here fp32), in bf16 miscounting chains of more than 256; newline
     tokens are visual and merge too (here they are the host's); Qwen2-VL's attention is averaged over four rows (here
@@ -54,6 +54,9 @@ class FrameFusion(AbstractPruner):
         self.similarity = similarity
         self.min_merge_ratio = min_merge_ratio
 
+    def reads(self, tokens: VisualTokens) -> frozenset[str]:
+        return self.cues if self._phase(tokens.history, tokens.depth) == "prune" else frozenset()
+
     def __call__(self, tokens: VisualTokens, budget: Budget) -> Selection:
         if not tokens.depth or not tokens.history:
             raise ValueError(
@@ -65,7 +68,7 @@ class FrameFusion(AbstractPruner):
             return self._merge(tokens)
         if phase == "prune":
             return self._prune(tokens)
-        return _everything(tokens)
+        return everything(tokens)
 
     def _phase(self, history: Sequence[int], depth: int) -> Literal["merge", "prune", "done"]:
         """What the call after these has to do."""
@@ -88,7 +91,7 @@ class FrameFusion(AbstractPruner):
     def _merge(self, tokens: VisualTokens) -> Selection:
         excess = self._excess(tokens.history, tokens.depth)
         if not excess:
-            return _everything(tokens)
+            return everything(tokens)
         patch = tokens.row * tokens.grid[1] + tokens.column
         order = (patch * tokens.frames + tokens.frame).argsort()
         similarity = _similarity(tokens.features, order)
@@ -99,9 +102,7 @@ class FrameFusion(AbstractPruner):
         return _fused(tokens, order, joins)
 
     def _prune(self, tokens: VisualTokens) -> Selection:
-        scores = cue(tokens, "last_attention").float().mean(0)
-        best = scores.argsort(descending=True, stable=True)
-        return Selection(best[: round(allowance(tokens.history, self.cost, tokens.depth))].sort().values)
+        return most_attended(tokens, round(allowance(tokens.history, self.cost, tokens.depth)))
 
 
 def allowance(history: Sequence[int], cost: float, depth: int) -> float:
@@ -122,10 +123,6 @@ def allowance(history: Sequence[int], cost: float, depth: int) -> float:
     return left / (depth - run)
 
 
-def _everything(tokens: VisualTokens) -> Selection:
-    return Selection(torch.arange(len(tokens), device=tokens.frame.device), everything=True)
-
-
 def _similarity(features: Float[Tensor, "K D"], order: Int64[Tensor, " K"]) -> Float[Tensor, " K"]:
     """Cosine of each token with the one before it in the given order; −∞ for the first."""
     at_once = CACHED if features.device.type == "cpu" else len(order)
@@ -142,5 +139,5 @@ def _fused(tokens: VisualTokens, order: Int64[Tensor, " K"], joins: Bool[Tensor,
     leader, member = order[stays][stays.cumsum(0) - 1].sort(stable=True)
     index, size = leader.unique_consecutive(return_counts=True)
     if len(index) == len(tokens):
-        return _everything(tokens)
+        return everything(tokens)
     return Selection(index, embedding_bag(order[member], tokens.features.float(), starts(size), mode="mean"))

@@ -10,6 +10,7 @@ from kvtp.attention import column_sums
 from kvtp.errors import check_choice, check_range, check_ratio
 from kvtp.pruner._pivot import MERGES, pivot_merge
 from kvtp.pruner.base import AbstractCachePolicy, AbstractPruner
+from kvtp.tensors import everything
 from kvtp.types import Budget, Selection, VisualTokens
 
 
@@ -43,13 +44,15 @@ class LookM(AbstractPruner):
         self.cache = LookMCache(important, recent, merge)
 
     def __call__(self, tokens: VisualTokens, budget: Budget) -> Selection:
-        return Selection(torch.arange(len(tokens), device=tokens.frame.device))
+        return everything(tokens)
 
 
 class LookMCache(AbstractCachePolicy):
-    """Of S rows, h = ⌊important·S⌋ and w = ⌊recent·S⌋, layer by layer; nothing happens where S ≤ h + w.
+    """Of S rows, h = important·S and w = recent·S, truncated in floating point as released, layer by layer; nothing
+    happens where S ≤ h + w.
 
-    Rows are scored by the attention that they receive from all rows, summed over the query heads that share their key.
+    Rows are scored by the attention that they receive from all rows, a softmax of logits scaled by 1/√d (d: width of a
+    key, whatever the host's scale), summed over the query heads that share their key.
     Kept are the last w rows, of the rows before them the h best, text before visual tokens, and whatever text is left:
     where more than h rows of text stand before the last w, all of it stays and the cache is larger than asked for.
     Newlines count as text. Every head keeps equally many, and positions stay as they are in the keys.
@@ -59,6 +62,7 @@ class LookMCache(AbstractCachePolicy):
         self.important, self.recent, self.merge = important, recent, merge
         self.over: list[int] = []  # by layer
         self.share: list[float] = []
+        self.counted: tuple[int, int] | None = None  # rows, and how many of them stay whatever their score
 
     def after_prefill(
         self,
@@ -69,14 +73,18 @@ class LookMCache(AbstractCachePolicy):
         visual: Bool[Tensor, " S"],
     ) -> tuple[Float[Tensor, "G n d"], Float[Tensor, "G n d"]]:
         if layer == 0:
-            self.over, self.share = [], []
+            self.over, self.share, self.counted = [], [], None
         if queries is None:
             raise ValueError("queries must be given to score a cache, got None; a policy gets them by reads_queries")
         rows = keys.shape[1]
         important, recent = int(rows * self.important), int(rows * self.recent)
         if rows > important + recent:
             received = column_sums(queries, keys, keys.shape[2] ** -0.5)
-            kept = _kept(received.unflatten(0, (len(keys), -1)).sum(1), visual, important, recent)
+            older = visual & (torch.arange(rows, device=visual.device) < rows - recent)
+            if self.counted is None or self.counted[0] != rows:  # waits for the device: once a question
+                self.counted = rows, rows - int(older.sum())
+            most = max(important + recent, self.counted[1])
+            kept = _kept(received.unflatten(0, (len(keys), -1)).sum(1), older, most)
             keys, values = pivot_merge(keys, kept, self.merge, keys, values)
         self.over.append(max(0, keys.shape[1] - important - recent))
         self.share.append(keys.shape[1] / rows)
@@ -90,12 +98,7 @@ class LookMCache(AbstractCachePolicy):
         return {"cache_rows_over_budget": sum(self.over) / layers, "cache_share": sum(self.share) / layers}
 
 
-def _kept(
-    scores: Float[Tensor, "G S"], visual: Bool[Tensor, " S"], important: int, recent: int
-) -> Int64[Tensor, "G n"]:
-    """Rows that stay, ascending; among equal scores the earlier."""
-    older = visual.clone()
-    older[len(visual) - recent :] = False  # what the window holds stays, as text does
-    stays = len(visual) - int(older.sum())
+def _kept(scores: Float[Tensor, "G S"], older: Bool[Tensor, " S"], count: int) -> Int64[Tensor, "G n"]:
+    """`count` rows, ascending: all that are no `older` visual tokens, then the best of these (ties: the earlier)."""
     best = scores.masked_fill(~older, torch.inf).argsort(dim=1, descending=True, stable=True)
-    return best[:, : max(important + recent, stays)].sort(dim=1).values
+    return best[:, :count].sort(dim=1).values

@@ -3,12 +3,12 @@
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn.functional import embedding_bag
 
 from kvtp.errors import check_choice, check_whole
+from kvtp.pruner._neighbours import enriched, likeness
 from kvtp.pruner._positions import Positions, checked
 from kvtp.pruner.base import AbstractPruner
-from kvtp.tensors import by_frame, cue, present, ranking, slots, starts
+from kvtp.tensors import cue, ranking, slots, starts
 from kvtp.types import Budget, Selection, VisualTokens
 
 
@@ -41,23 +41,14 @@ class PruMerge(AbstractPruner):
         first = starts(tokens.per_frame)[frame]
         kept = first + chosen[frame, nth]
         similarity, neighbour = (nearest[frame, nth] for nearest in self._nearest(chosen, order, tokens))
-        real = similarity > -torch.inf  # a frame of few tokens has fewer neighbours
-        member = torch.where(real, first[:, None] + neighbour, kept[:, None])
-        weight = torch.where(real, attention[member], 0)
-        members = torch.cat([kept[:, None], member], dim=1)
-        weights = torch.cat([weight.new_ones(len(kept), 1), weight], dim=1)
-        return Selection(kept, embedding_bag(members, tokens.features.float(), per_sample_weights=weights, mode="sum"))
+        return Selection(kept, enriched(tokens.features.float(), attention, kept, first, similarity, neighbour))
 
     def _nearest(
         self, chosen: Int64[Tensor, "T n"], order: Int64[Tensor, "T N"], tokens: VisualTokens
     ) -> tuple[Float[Tensor, "T n k"], Int64[Tensor, "T n k"]]:
         """Similarity (up to a factor per token) and place of the nearest other tokens of the frame; among equally near
         ones the more attended first."""
-        states = by_frame(cue(tokens, "tower_states").float(), tokens)
-        itself = chosen[..., None]
-        similarity = torch.bmm(states.gather(1, itself.expand(-1, -1, states.shape[2])), states.mT)
-        similarity /= states.norm(dim=-1).clamp_min(1e-20)[:, None]
-        similarity.masked_fill_(~present(tokens)[:, None], -torch.inf).scatter_(2, itself, -torch.inf)
+        similarity = likeness(cue(tokens, "tower_states"), chosen, tokens)
         candidate = order[:, None].expand_as(similarity)
         nearest, rank = similarity.gather(2, candidate).sort(dim=2, descending=True, stable=True)
         near = slice(min(self.neighbours, similarity.shape[2] - 1))

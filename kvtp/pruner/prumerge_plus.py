@@ -5,10 +5,11 @@ import sys
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-from torch.nn.functional import embedding_bag, normalize
+from torch.nn.functional import embedding_bag
 
 from kvtp.budget._rounding import round_down
 from kvtp.errors import check_choice, check_range, check_whole
+from kvtp.pruner._neighbours import enriched, likeness
 from kvtp.pruner._positions import Positions, checked
 from kvtp.pruner.base import AbstractPruner
 from kvtp.tensors import by_frame, cue, present, ranking, slots, starts
@@ -18,8 +19,8 @@ FENCE = 1.5  # interquartile ranges above the third quartile
 
 
 class PruMergePlus(AbstractPruner):
-    """Shang et al., arXiv 2403.15388, with its released code (commit 097c041), which takes one picture: here each frame
-    by itself, before the language model. The budget does not bind it.
+    """Shang et al., arXiv 2403.15388, with its released code (commit 097c041), each frame by itself, before the LLM;
+    the pictures of a batch share one c/N in the code. The budget does not bind it.
 
     Of a frame's N tokens stay the c that are most attended: those whose attention exceeds the third quartile by more
     than 1.5 interquartile ranges (`ratio` null), or ⌊N·ratio⌋. `spatial` (PruMerge+) adds a grid: every s-th token of
@@ -28,8 +29,9 @@ class PruMergePlus(AbstractPruner):
     kept or not, nearest by cosine of the keys. After each frame one more token: Σ a_j·x_j over what was dropped.
 
     Where the code fails: without any outlier the most attended token is taken for one, also where ⌊N·ratio⌋ is 0; a
-    stride of 0 (more than a third are outliers) is 1. If nothing was dropped there is no token for it: so it is from a
-    sixth on. Rows are in raster order (the code's: by attention, then the grid).
+    stride of 0 (more than a third are outliers) is 1. At stride 1 (adaptive: more than a sixth are) all stay, but
+    possibly for the last one; a frame that loses nothing gets no token for what was dropped. Rows are in raster order
+    (the code's: by attention, then the grid).
 
     Attention and keys are those of the last block that runs, as all cues of a tower are. The code reads them one block
     later, in the block that features of the last but one layer would enter next and that no host runs.
@@ -58,19 +60,16 @@ class PruMergePlus(AbstractPruner):
         chosen = (~kept).long().argsort(dim=1, stable=True)[:, : max(counts)]  # ascending; what follows is padding
         first = starts(tokens.per_frame)
         row = first[frame] + chosen[frame, nth]
-        similarity, place = (nearest[frame, nth] for nearest in self._nearest(chosen, tokens))
-        real = similarity > -torch.inf  # a frame of few tokens has fewer neighbours
-        neighbour = torch.where(real, first[frame][:, None] + place, row[:, None])
-        weight = torch.where(real, attention[neighbour], 0)
-        members = torch.cat([row[:, None], neighbour], dim=1)
-        weights = torch.cat([weight.new_ones(len(row), 1), weight], dim=1)
-        enriched = embedding_bag(members, features, per_sample_weights=weights, mode="sum")
+        similarity = likeness(cue(tokens, "tower_keys_full"), chosen, tokens)
+        nearest = similarity.topk(min(self.neighbours, similarity.shape[2] - 1), dim=2)
+        near = nearest.values[frame, nth], nearest.indices[frame, nth]
+        merged = enriched(features, attention, row, first[frame], *near)
 
-        everything, left = torch.arange(len(tokens), device=row.device), attention.index_fill(0, row, 0)
-        rest = embedding_bag(everything, features, first, per_sample_weights=left, mode="sum")[frames_left]
+        every, left = torch.arange(len(tokens), device=row.device), attention.index_fill(0, row, 0)
+        rest = embedding_bag(every, features, first, per_sample_weights=left, mode="sum")[frames_left]
         index = torch.cat([row, row.new_full((len(frames_left),), -1)])
         order = torch.cat([frame, frames_left]).argsort(stable=True)  # the token for what was dropped closes its frame
-        return Selection(index[order], torch.cat([enriched, rest])[order])
+        return Selection(index[order], torch.cat([merged, rest])[order])
 
     def _kept(self, attention: Float[Tensor, " K"], tokens: VisualTokens) -> Bool[Tensor, "T N"]:
         size = tokens.per_frame
@@ -86,17 +85,6 @@ class PruMergePlus(AbstractPruner):
             place = torch.arange(kept.shape[1], device=kept.device)
             kept |= (place >= first) & ((place - first) % stride == 0) & (place < size[:, None] - 1)
         return kept & present(tokens)
-
-    def _nearest(
-        self, chosen: Int64[Tensor, "T n"], tokens: VisualTokens
-    ) -> tuple[Float[Tensor, "T n k"], Int64[Tensor, "T n k"]]:
-        """Cosine and place of the nearest other tokens of the frame, for each of the chosen."""
-        keys = normalize(by_frame(cue(tokens, "tower_keys_full").float(), tokens), dim=-1, eps=1e-20)
-        itself = chosen[..., None]
-        cosine = torch.bmm(keys.gather(1, itself.expand(-1, -1, keys.shape[2])), keys.mT)
-        cosine.masked_fill_(~present(tokens)[:, None], -torch.inf).scatter_(2, itself, -torch.inf)
-        nearest = cosine.topk(min(self.neighbours, cosine.shape[2] - 1), dim=2)
-        return nearest.values, nearest.indices
 
 
 def _outliers(attention: Float[Tensor, " K"], tokens: VisualTokens) -> Int64[Tensor, " T"]:

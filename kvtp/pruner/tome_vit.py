@@ -11,6 +11,7 @@ from torch.nn.functional import embedding_bag
 from kvtp.budget._rounding import SLACK
 from kvtp.errors import Refused, check_choice, check_ratio
 from kvtp.pruner.base import AbstractPruner, AbstractTowerPruner
+from kvtp.tensors import everything
 from kvtp.types import Budget, Selection, VisualTokens
 
 
@@ -18,7 +19,8 @@ class ToMeViT(AbstractPruner):
     """Bolya et al., arXiv 2210.09461, with its released code: acts in the tower alone; nowhere at retention 1.
 
     `retention_ratio`: patches after the last block, of those before the first. `proportional`: attention weighs merged
-    patches by their size, as the authors do with models that were not trained for merging.
+    patches by their size, as the authors do with models that were not trained for merging. Blocks merge evenly; the
+    released schedules (r, inflection) and lists of one number per block are not offered.
     """
 
     layers = ()
@@ -29,7 +31,7 @@ class ToMeViT(AbstractPruner):
         self.tower = None if retention_ratio == 1 else BipartiteMerging(retention_ratio, proportional)
 
     def __call__(self, tokens: VisualTokens, budget: Budget) -> Selection:
-        return Selection(torch.arange(len(tokens), device=tokens.frame.device))
+        return everything(tokens)
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def test_one_question(family, method, make, loaded, stages):
             "frame_drop": max(1, round(RETENTION * frames)) * each,
             "fastv": round(RETENTION * full),
             "llm_vtp": asked,
-            "llm_vtp_pruned": full - asked,
+            "llm_vtp_pruned": full - frames * ceil((1 - RETENTION) * each),
             "look_m": full,
         }
         budgets = {

@@ -160,6 +160,13 @@ def test_from_pictures_to_a_reply(make, frames, prompt, newline):
     assert answer.tower_rows == (37, 19, 10)
 
 
+def test_where_all_is_granted_nothing_merges(make):
+    pruner = component("pruner", "tome_vit", retention_ratio=0.5)
+    answer = line(make(max_new_tokens=1), pruner, ratio=1.0)(QUESTION)
+    assert answer.tower_rows == ()
+    assert answer.tokens_per_layer["visual"][0] == 5 * 36
+
+
 def test_refusals(make, frames, tmp_path):
     for newline in ("grid", "grid_frame", None):
         backbone = make(newline=newline)

@@ -111,7 +111,7 @@ def a_round(vision: float, first: float, whole: float, peak: float | None = None
 
 def an_answer() -> Answer:
     rows = {"visual": (100, 100, 20, 20), "newline": (1, 1, 1, 1), "text": (9, 9, 9, 9)}
-    return Answer("", rows, (), full_rows=110, cache_rows=(), steps=(8,), kept=torch.arange(20))
+    return Answer("", rows, (), full_rows=110, cache_rows=(), cache_visual=(), steps=(8,), kept=torch.arange(20))
 
 
 def test_medians_are_of_each_part() -> None:

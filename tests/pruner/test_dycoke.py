@@ -206,14 +206,6 @@ def test_options_are_checked(changed: dict[str, object], rule: str) -> None:
         component("pruner", "dycoke", retention_ratio=ratio, **changed)
 
 
-def test_a_layer_that_the_model_does_not_have() -> None:
-    tokens = toy_tokens([4] * 8, (2, 2))  # of a model of 28 layers
-    with pytest.raises(ValueError, match="decode_layer must be below the LLM's 28 layers, got 28"):
-        kept(tokens, decode_layer=28)
-    assert kept(tokens, decode_layer=27) == kept(tokens, decode_layer=None)
-    assert kept(replace(tokens, depth=0), decode_layer=40) == kept(tokens)
-
-
 # --- while the reply is written ---------------------------------------------------------------------------------------
 
 

@@ -261,6 +261,13 @@ def test_chain_weighs_by_tokens_alive_not_by_what_they_were_made_of() -> None:
     assert torch.equal(selection.features, torch.stack([((a + b) / 2 + c) / 2, torch.tensor([0.0, 1])]))
 
 
+@pytest.mark.parametrize(("similarity", "left"), [(0, [0, 3]), (1e-6, [0, 1, 2, 3])])
+def test_what_is_exactly_as_similar_as_asked_for_merges(similarity: float, left: list[int]) -> None:
+    """Four frames of one patch, each orthogonal to the others; ⌊4 − 0.3·4⌋ have to go."""
+    tokens = replace(toy_tokens([1] * 4, (1, 1), width=4, features=torch.eye(4)), cues=Cues())
+    assert fusion(0.3, similarity)(tokens, UNUSED).index.tolist() == left
+
+
 @pytest.mark.parametrize("per_frame", [[6] * 5, [2, 6, 0, 3, 6, 1]])
 def test_first_of_a_patch_never_merges(per_frame: list[int]) -> None:
     tokens = scenes(per_frame, (2, 3), seed=4)

@@ -106,10 +106,12 @@ def test_llm_vtp_as_released() -> None:
     pruner = component("pruner", "llm_vtp_prunevid", layer=index + 1, retention_ratio=float(given["alpha"]))
     state, rows = cut(decoder, start, pruner)
     assert rows == given["kept"].tolist()
-    assert lengths(state) == [len(rows)] * (index + 1)
+    assert len(start) == 27
+    assert state.position.tolist() == [0, 1, 2, 3, 7, 8, 9, 10, 13, 15, 16, 19, 21, 22, 23, 24, 25, 26]
+    assert lengths(state) == [18] * (index + 1)
     done = decoder.prefill(state, 4)
     torch.testing.assert_close(decoder.model.norm(done.hidden), given["last_hidden"][0], atol=1e-5, rtol=0)
-    assert lengths(done) == [len(rows)] * 4
+    assert lengths(done) == [18] * 4
 
     assert done.starts == (len(start),) * 4  # the next token stands where it would have stood
     hidden = given["y"]
@@ -117,6 +119,7 @@ def test_llm_vtp_as_released() -> None:
     for layer in range(4):
         hidden = decoder._feed(layer, decoder._attend(layer, hidden, rotary, done.cache))
     torch.testing.assert_close(decoder.model.norm(hidden), given["decode_hidden"], atol=1e-5, rtol=0)
+    assert lengths(done) == [19] * 4
 
 
 @torch.inference_mode()

@@ -154,12 +154,25 @@ def test_heads_are_pooled_before_rows() -> None:
 @pytest.mark.parametrize("scope", ["frame", "video"])
 @pytest.mark.parametrize("counts", [[16, 16, 16], [16, 1, 0, 7, 10]])
 def test_complement_is_the_rest(counts: list[int], scope: str) -> None:
+    """A share kept by one, the rest of it by the other: together every token, once."""
     tokens = toy_tokens(counts, (4, 4), layer=10)
-    for alpha in (0.1, 0.5, 0.9, 1.0):
-        kept = select(tokens, alpha=alpha, scope=scope).index.tolist()
-        pruned = select(tokens, "llm_vtp_pruned", alpha=alpha, scope=scope).index.tolist()
-        assert pruned == sorted(set(range(len(tokens))) - set(kept))
-        assert not set(kept) & set(pruned)
+    for alpha, rest in ((0.1, 0.9), (0.3, 0.7), (0.5, 0.5), (0.7, 0.3), (0.9, 0.1), (0.28, 0.72)):
+        for rounding in ROUND:
+            kept = select(tokens, alpha=alpha, scope=scope, rounding=rounding).index.tolist()
+            pruned = select(tokens, "llm_vtp_pruned", alpha=rest, scope=scope, rounding=rounding).index.tolist()
+            assert sorted(kept + pruned) == list(range(len(tokens)))
+            assert pruned == sorted(pruned)
+
+
+@pytest.mark.parametrize("rounding", ROUND)
+def test_complement_keeps_alpha(rounding: str) -> None:
+    """0.1 of 100 tokens are 10, though 1 − 0.9 is 0.09999999999999998; of 16 tokens ⌈1.6⌉ or ⌊1.6⌋ go at 0.9."""
+    for count in (100, 16):
+        tokens = toy_tokens([count], (1, count), layer=10)
+        for alpha in ("0.1", "0.3", "0.7", "0.9", "1"):
+            gone = ROUND[rounding]((1 - Fraction(alpha)) * count)
+            pruned = select(tokens, "llm_vtp_pruned", alpha=float(alpha), rounding=rounding)
+            assert len(pruned) == count - gone
 
 
 @pytest.mark.parametrize("counts", [[16, 16, 16], [16, 1, 0, 7, 10]])
@@ -224,7 +237,7 @@ def test_what_it_says_of_itself() -> None:
         ({"rounding": "round"}, "rounding must be one of ceil, floor, got 'round'"),
         ({"merge": "pivot"}, "merge must be one of True, False, got 'pivot'"),
         ({"complement": "yes"}, "complement must be one of True, False, got 'yes'"),
-        ({"complement": True, "merge": True}, "complement must be one of False, got True"),
+        ({"complement": True, "merge": True}, "complement must be false with merge, got true; table 10"),
     ],
 )
 def test_what_cannot_be(changed: dict[str, Any], complaint: str) -> None:

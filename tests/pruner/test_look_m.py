@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from hydra.errors import InstantiationException
+from torch.utils._python_dispatch import TorchDispatchMode
 from toys import component, toy_budget, toy_tokens, unchecked
 
 FIXTURE = np.load(Path(__file__).parent.parent / "fixtures" / "lookm.npz")
+SUMS = {"q": -520.0610065767814, "k": -1323.6269330015411, "v": -204.79320883262972}  # of the inputs, in float64
 MERGES = ("pivot", "average", "weighted", "none")
 
 
@@ -72,6 +74,7 @@ def test_the_released_code() -> None:
     queries, keys, values = states(2, 2, 626, 128, seed=0)
     for name, tensor in (("q", queries), ("k", keys), ("v", values)):
         assert np.array_equal(tensor[0, 0, :8], FIXTURE[f"{name}_first"]), "the generator no longer draws these inputs"
+        assert float(tensor.double().sum()) == pytest.approx(SUMS[name], abs=1e-6), "nor the rest of them"
     before, pictures = int(FIXTURE["pre"]), int(FIXTURE["n_img"])
     visual = span(626, (before, before + pictures))
     ratios = float(FIXTURE["hh"]), float(FIXTURE["recent"])
@@ -192,6 +195,30 @@ def test_layers_are_averaged_and_a_new_question_begins_with_the_first() -> None:
     assert cache.told() == {"cache_rows_over_budget": 0, "cache_share": 15 / 50}
 
 
+class Waits(TorchDispatchMode):
+    """Counts numbers read from tensors: on an accelerator the host waits for each."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_text_is_counted_once_a_question() -> None:
+    """Whatever the layers; anew where another question begins, or where the rows are others."""
+    cache, mask = policy(0.2, 0.1, "none"), span(60, (5, 55))
+    given = states(2, 2, 60, 8, seed=8)
+    with Waits() as waits:
+        for layer in range(4):
+            cache.after_prefill(layer, *given, mask)
+        assert waits.count == 1
+    kept, _ = cache.after_prefill(0, *given, span(60, (30, 40)))
+    assert kept.shape[1] == 44 + 6  # rows of text before the last 6, and these
+    kept, _ = cache.after_prefill(1, *states(2, 2, 40, 8, seed=9), span(40, (0, 40)))
+    assert kept.shape[1] == 8 + 4
+
+
 @pytest.mark.parametrize("merge", MERGES)
 def test_half_precision_is_merged_in_full(merge: str) -> None:
     given = [tensor.bfloat16() for tensor in states(4, 2, 60, 8, seed=5)]
@@ -213,7 +240,9 @@ def test_the_sequence_is_left_alone() -> None:
     pruner = component("pruner", "look_m")
     tokens = toy_tokens([4] * 3, (2, 2))
     assert pruner.layers == ()
-    assert pruner(tokens, toy_budget([1, 1, 1], tokens)).index.tolist() == list(range(12))
+    selection = pruner(tokens, toy_budget([1, 1, 1], tokens))
+    assert selection.everything
+    assert selection.index.tolist() == list(range(12))
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,30 @@ def test_grid_widens_in_steps(outliers: int, stride: int) -> None:
     assert index.count(-1) == (len(set(kept)) < 144), "one token for what was dropped, none where nothing was"
 
 
+@pytest.mark.parametrize(
+    ("rho", "stride", "share"),
+    [
+        (0.03, 11, 0.12),
+        (0.055, 6, 0.21),
+        (0.08, 4, 0.31),
+        (0.10, 3, 0.39),
+        (0.12, 2, 0.56),
+        (0.15, 2, 0.58),
+        (0.20, 1, 1.00),
+    ],
+)
+def test_grid_of_576_tokens_as_released(rho: float, stride: int, share: float) -> None:
+    """Strides, and shares kept to a hundredth, of runs of the released code with a share rho of outliers, wherever."""
+    outliers = round(576 * rho)
+    place = torch.randperm(576, generator=torch.Generator().manual_seed(0))
+    peaks = torch.empty(576).index_copy_(0, place, attended(outliers, 576))
+    tokens = toy_tokens([576], (24, 24), cls_attention=peaks)
+    index = select("prumerge_plus", tokens).index.tolist()
+    kept = [row for row in index if row >= 0]
+    assert kept == sorted({*range(0, 575, stride), *place[576 - outliers :].tolist()})
+    assert len(kept) / 576 == pytest.approx(share, abs=0.015)
+
+
 def test_the_token_for_the_rest_closes_its_frame() -> None:
     tokens = toy_tokens([16, 16, 16], (4, 4), cls_attention=attended(2, 16).repeat(3))
     kept = tokens.keep(select("prumerge_original", tokens))

@@ -67,9 +67,21 @@ def test_equals_one_picture_at_a_time(rows: int, gone: int, protected: int) -> N
         assert source[picture].tolist() == expected[2]
     assert weight.sum(1).tolist() == size.sum(1).tolist(), "nothing is lost"
     assert all(map(torch.equal, untouched, (states, keys, size)))
-    half = merging(gone)(states.bfloat16(), keys.bfloat16(), size, 0, protected)
-    assert half[0].dtype == torch.bfloat16
-    assert half[1].dtype == torch.float32
+
+
+@pytest.mark.parametrize("protected", [0, 1])
+def test_half_precision_is_merged_in_full(protected: int) -> None:
+    """What bf16 states and keys merge to is what their values do in fp32, but for the last rounding (8 bits)."""
+    random = torch.Generator().manual_seed(protected)
+    states, keys = (torch.randn(4, 37, width, generator=random).bfloat16() for width in (6, 5))
+    size = torch.randint(1, 5, (4, 37), generator=random).float()
+    merged, weight, source = merging(18)(states, keys, size, 0, protected)
+    exact, exact_weight, exact_source = merging(18)(states.float(), keys.float(), size, 0, protected)
+    assert merged.dtype == torch.bfloat16
+    assert weight.dtype == torch.float32
+    assert torch.equal(source, exact_source)
+    assert torch.equal(weight, exact_weight)
+    torch.testing.assert_close(merged.float(), exact, atol=0, rtol=2**-8)
 
 
 def test_equal_proposals_go_in_order() -> None:
