@@ -136,7 +136,9 @@ class Pipeline:
         policy, selection = self.policy(budget), 0.0
         with self.clock("embed"):
             asked = replace(tokens, asked=self.pruner.cues & INSIDE)
-            state = replace(self.backbone.embed(asked, prompt), policy=policy)
+            state = self.backbone.embed(asked, prompt)
+        if policy is not None:
+            state = replace(state, policy=policy)
         for layer, site in self.calls(budget):
             with self.clock("prefill"):
                 state = self.backbone.prefill(self.asking(state), layer, site)
@@ -146,7 +148,7 @@ class Pipeline:
             selection += self.choosing(state, seen, budget, (layer, site))
             state = cut
         with self.clock("prefill"):
-            state = self.backbone.prefill(replace(state, tokens=replace(state.tokens, asked=frozenset())), self.depth)
+            state = self.backbone.prefill(state, self.depth)
         with self.clock("decode"):
             answer = self.backbone.generate(state)
         selection += llm_rows_told(self.backbone.shape, *answer.watched)
@@ -188,6 +190,8 @@ class Pipeline:
 
     def asking(self, state: Prefill) -> Prefill:
         """With what the next call of the pruner asks of the LLM."""
+        if not self.pruner.cues & INSIDE:
+            return state
         return replace(state, tokens=replace(state.tokens, asked=self.pruner.reads(state.tokens) & INSIDE))
 
     def keep(self, state: Prefill, selection: Selection) -> Prefill:

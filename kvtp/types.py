@@ -239,10 +239,10 @@ class Answer:
     mlp_rows: tuple[int, ...]  # rows entering each layer's MLP: fewer where a pruner acts between it and the attention
     full_rows: int  # of the whole sequence, before anything was pruned
     cache_rows: tuple[int, ...]  # in each layer's KV cache when decoding starts
-    cache_visual: tuple[int, ...]  # visual tokens among them; where a policy merged, all but the text and newlines
     steps: tuple[int, ...]  # tokens run through the LLM after the prefill; one entry per continuation of the cache
     kept: Int64[Tensor, " K"] = field(compare=False)  # visual tokens in the last layer: rows at layer 0, −1 = made
     likelihoods: Mapping[str, float] | None = None
+    cache_visual: tuple[int, ...] = ()  # of `cache_rows`; where a policy acted, all but as many as text and newlines are
     unseen: int = 0  # cached rows that a policy hid from written tokens, summed over tokens and layers
     watched: tuple[int, int] = (0, 0)  # attention rows told again for a policy while writing, and the keys they met
     told: Mapping[str, float] = field(default_factory=dict)  # what the cache policy says of this question
