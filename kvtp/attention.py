@@ -37,23 +37,19 @@ def attention_rows(
     """Some columns of some rows of softmax(scale·QKᵀ), which is taken over all S keys up to each `row`'s own (None =
     over all of them).
 
-    Equal to those rows of an eager map: keys come from the cache, so only R queries are made anew. What is returned has
-    H·R·K cells, few as long as R is a question's.
+    Equal to those rows of an eager map: keys come from the cache, so only R queries are made anew. Scores, softmax and
+    what is returned are one tensor of H·R·S cells, few as long as R is a question's.
     """
-    grouped = queries.float().contiguous().unflatten(0, (len(keys), -1)) * scale  # one product a head, not several
-    shared, rows, count = grouped.shape[1], grouped.shape[2], keys.shape[1]
-    width = len(range(*columns.indices(count))) if isinstance(columns, slice) else len(columns)
-    found = grouped.new_empty(len(keys), shared, rows, width)
-    at_once = max(1, _cells(keys) // (shared * count))
-    every = torch.arange(count, device=keys.device)
+    heads, rows, width = queries.shape
+    grouped = (queries.float() * scale).reshape(len(keys), -1, width)
+    found = grouped.new_empty(len(keys), grouped.shape[1], keys.shape[1])
+    ahead = None if row is None else torch.arange(keys.shape[1], device=keys.device) > row[:, None]
     for query, key, told in zip(grouped, keys.float(), found, strict=True):  # a kv head at a time
-        for first in range(0, rows, at_once):
-            some = slice(first, first + at_once)
-            scores = query[:, some] @ key.T
-            if row is not None:
-                scores.masked_fill_(every > row[some, None], -torch.inf)
-            told[:, some] = torch.softmax(scores, -1, out=scores)[..., columns]
-    return found.flatten(0, 1)
+        torch.mm(query, key.T, out=told)
+        if ahead is not None:
+            told.unflatten(0, (-1, rows)).masked_fill_(ahead, -torch.inf)
+        torch.softmax(told, -1, out=told)
+    return found.view(heads, rows, -1)[..., columns]
 
 
 def column_sums(queries: Float[Tensor, "H S d"], keys: Float[Tensor, "G S d"], scale: float) -> Float[Tensor, "H S"]:

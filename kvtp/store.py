@@ -193,8 +193,8 @@ def _prediction(line: bytes, where: str) -> Prediction:
         return Prediction(
             **fields,
             tokens_per_layer=tokens and {kind: tuple(count) for kind, count in tokens.items()},
-            cache_rows=rows and tuple(rows),
-            cache_visual=visual and tuple(visual),
+            cache_rows=None if rows is None else tuple(rows),
+            cache_visual=None if visual is None else tuple(visual),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CommandError(

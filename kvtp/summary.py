@@ -67,7 +67,8 @@ def flat(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def visual_tokens(predictions: Sequence[Prediction]) -> dict[str, Any] | None:
     """Visual tokens, mean over the questions answered: entering each LLM layer (`per_layer`), their mean over layers,
-    and what decoding starts with (`at_decode`: in the KV caches, mean over layers). None where nothing was answered."""
+    and what decoding starts with (`at_decode`: in the KV caches, mean over layers; where a backbone does not tell,
+    entering the last layer). None where nothing was answered."""
     answered = [row for row in predictions if row.tokens_per_layer is not None]
     if not answered:
         return None
@@ -76,7 +77,7 @@ def visual_tokens(predictions: Sequence[Prediction]) -> dict[str, Any] | None:
     per_layer = [sum(layer) / len(counts) for layer in zip(*counts, strict=True)]
     return {
         "mean_over_layers": sum(per_layer) / len(per_layer),
-        "at_decode": sum(map(sum, cached)) / (len(cached) * len(per_layer)) if cached else None,
+        "at_decode": sum(map(sum, cached)) / (len(cached) * len(per_layer)) if cached else per_layer[-1],
         "per_layer": per_layer,
     }
 

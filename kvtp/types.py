@@ -242,7 +242,7 @@ class Answer:
     steps: tuple[int, ...]  # tokens run through the LLM after the prefill; one entry per continuation of the cache
     kept: Int64[Tensor, " K"] = field(compare=False)  # visual tokens in the last layer: rows at layer 0, −1 = made
     likelihoods: Mapping[str, float] | None = None
-    cache_visual: tuple[int, ...] = ()  # of `cache_rows`; where a policy acted, all but as many as text and newlines are
+    cache_visual: tuple[int, ...] = ()  # of `cache_rows`; where a policy acted, all but text and newlines
     unseen: int = 0  # cached rows that a policy hid from written tokens, summed over tokens and layers
     watched: tuple[int, int] = (0, 0)  # attention rows told again for a policy while writing, and the keys they met
     told: Mapping[str, float] = field(default_factory=dict)  # what the cache policy says of this question

@@ -158,7 +158,6 @@ class Model(AbstractBackbone):
             mlp_rows=(9, 6),
             full_rows=9,
             cache_rows=(9, 7),
-            cache_visual=(4, 2),
             kept=torch.tensor([0, 3]),
             steps=(2,),
             likelihoods={"A": -1.5, "B": -0.5} if state != "A" else None,
