@@ -24,6 +24,8 @@ from kvtp.relevance.base import AbstractRelevance
 from kvtp.scout.base import AbstractScout
 from kvtp.types import INSIDE, Answer, Budget, Frames, Question, Selection, VideoRef, VisualTokens
 
+HEAD = frozenset({"probe_attention", "frame_feature"})  # cues that a tower's pooling head gives
+
 
 @dataclass
 class Pipeline:
@@ -52,7 +54,8 @@ class Pipeline:
                 raise ValueError(
                     f"{type(stage).__name__} needs the cues {', '.join(sorted(missing))}, but "
                     f"{self.backbone.called} as configured gives {', '.join(sorted(given))}; "
-                    "choose another method or backbone, or name a pooling head in backbone.head"
+                    "choose another method or backbone"
+                    + (", or name a pooling head in backbone.head" if missing & HEAD else "")
                 )
 
     def _check_layers(self) -> None:
@@ -63,6 +66,7 @@ class Pipeline:
         if max(layers, default=0) > last:
             raise ValueError(
                 f"{name} acts after {max(layers)} layers, {called} has {depth}; set pruner.layer <= {last}"
+                + (f" ({depth} shortens caches alone)" if last == depth else "")
             )
         if self.pruner.cache is not None and (self.pruner.cues & INSIDE or self.pruner.compress_cache):
             raise ValueError(
@@ -82,7 +86,8 @@ class Pipeline:
         if not self.backbone.prunes_tower:
             raise ValueError(
                 f"{name} merges patches inside the vision tower, but {self.backbone.called} with newline="
-                f"{self.backbone.newlines} needs their grid; use backbone=tarsier_7b backbone.newline=frame"
+                f"{self.backbone.newlines} needs their grid, as all do that pool tokens or end rows by newlines; "
+                "use backbone=tarsier_7b backbone.newline=frame"
             )
         if told := self.cues - INSIDE - {"question_feature", "text_features"} - self.scout.supplies:
             raise ValueError(

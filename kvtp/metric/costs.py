@@ -31,8 +31,9 @@ def costs(predictions: Sequence[Prediction]) -> dict[str, float]:
 def _flops(answered: Sequence[Prediction]) -> dict[str, float]:
     of = {key: mean(row.flops[key] for row in answered if row.flops) for key in answered[0].flops or {}}
     method = of["cues"] + of["predictor"] + of["selection"]
-    seen, full = of["vision"] + of["prefill"], of["full_vision"] + of["full_prefill"]
-    causal, full_causal = of["vision"] + of["prefill_causal"], of["full_vision"] + of["full_prefill_causal"]
+    whole = of.get("full_vision", of["vision"])  # answers of before towers could be pruned do not tell
+    seen, full = of["vision"] + of["prefill"], whole + of["full_prefill"]
+    causal, full_causal = of["vision"] + of["prefill_causal"], whole + of["full_prefill_causal"]
     return {
         "flops/vision_tflops": of["vision"] / 1e12,
         "flops/method_tflops": method / 1e12,

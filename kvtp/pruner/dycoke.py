@@ -81,7 +81,7 @@ class DyCoke(AbstractPruner):
             raise ValueError(
                 f"retention_ratio must be in [{floor}, 1] for these {len(count)} frames, "
                 f"{len(count) - len(compared)} of which stay whole, got {self.retention_ratio}; "
-                "choose one of these, or set merge_ratio"
+                "choose one of these, or set pruner.merge_ratio"
             )
         each = torch.arange(int(size.max()) + 1)
         most = int((torch.minimum(each[:, None], size).sum(1) <= room).sum()) - 1

@@ -1,7 +1,7 @@
 """Several runs side by side: accuracy with intervals, and paired tests between runs at one retention ratio."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from io import StringIO
 from itertools import combinations
@@ -37,7 +37,8 @@ def worlds(rows: Sequence[Row]) -> list[str]:
 
 
 def accuracies(runs: Sequence[tuple[Row, Sequence[Prediction]]]) -> list[dict[str, Any]]:
-    """One line per run: accuracy [%] with its 95 % interval, and per kind of question; tokens, mean over layers."""
+    """One line per run: accuracy [%] with its 95 % interval, and per kind of question; visual tokens entering a layer,
+    and `cached` when a reply begins, means over layers."""
     lines = []
     told = [row for row, _ in runs]
     for (row, predictions), label, world in zip(runs, labels(told), worlds(told), strict=True):
@@ -55,6 +56,7 @@ def accuracies(runs: Sequence[tuple[Row, Sequence[Prediction]]]) -> list[dict[st
                 "benchmark": row.choices["benchmark"],
                 "retention_ratio": row.retention_ratio,
                 "tokens": _tokens(predictions),
+                "cached": _tokens(predictions, "at_decode"),
                 "questions": len(predictions),
                 "errors": errors,
                 "valid": errors <= row.config["runner"]["error_threshold"] * len(predictions),
@@ -125,22 +127,33 @@ def shown(lines: Sequence[Mapping[str, Any]]) -> str:
     for line in lines:
         interval = "–" if line["low"] is None else f"{line['low']:.1f} – {line['high']:.1f}"
         kept = "all" if line["retention_ratio"] is None else f"{line['retention_ratio']:g}"
+        if line["retention_ratio"] == 0 and line["tokens"]:
+            kept = "–"  # by its own rule
         numbers = [_number(line["tokens"]), _number(line["accuracy"]), interval, str(line["errors"])]
         label = line["label"] if line["valid"] else f"{line['label']} (invalid)"
         table.add_row(label, kept, *numbers, *(_number(line.get(kind)) for kind in kinds))
     page = StringIO()
     Console(width=160, file=page).print(table)
-    return page.getvalue()
+    return page.getvalue() + "".join(f"{note}\n" for line in lines for note in _notes(line))
+
+
+def _notes(line: Mapping[str, Any]) -> Iterator[str]:
+    """What the table has no column for."""
+    kept = "" if not line["retention_ratio"] else f" at {line['retention_ratio']:g}"
+    if line["refused"]:
+        yield f"{line['label']}{kept}: refused {line['refused']} of {line['questions']} questions"
+    if line["cached"] is not None and abs(line["cached"] - line["tokens"]) > 1:
+        yield f"{line['label']}{kept}: {line['cached']:.1f} tokens in the caches when a reply begins"
 
 
 def _plain(kinds: Sequence[str]) -> list[str]:
     return [kind.removeprefix(KIND) for kind in kinds]
 
 
-def _tokens(predictions: Sequence[Prediction]) -> float | None:
+def _tokens(predictions: Sequence[Prediction], which: str = "mean_over_layers") -> float | None:
     """Visual tokens, mean over layers and questions."""
     told = visual_tokens(predictions)
-    return None if told is None else told["mean_over_layers"]
+    return None if told is None else told[which]
 
 
 def _number(value: float | None) -> str:

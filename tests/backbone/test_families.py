@@ -21,7 +21,11 @@ QUESTION = Question("q", "film.mp4", "What colour is the circle?", relevance=(0.
 ASKED, FILM = ToyBenchmark(QUESTION, ("A", "B")), ToyFilm(PICTURES)
 # what each family's tower cannot do for these pruners, and how that is said
 PROBE, STATES, CLASS = (f"needs the cues .*{cue}" for cue in ("probe_attention", "tower_states", "cls_attention"))
-NO_CLASS = {"prumerge_plus": CLASS, "prumerge_original": CLASS, "tome_vit": "needs their grid; use backbone=tarsier_7b"}
+NO_CLASS = {
+    "prumerge_plus": CLASS,
+    "prumerge_original": CLASS,
+    "tome_vit": "needs their grid, .* use backbone=tarsier_7b",
+}
 GRID = {"tome_vit": NO_CLASS["tome_vit"]}
 REFUSED = {
     "tiny": NO_CLASS,

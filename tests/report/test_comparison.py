@@ -144,6 +144,15 @@ def test_tables_hold_what_was_told(tmp_path: Path) -> None:
     assert lines[4].split() == ["tome", "0.1", "–", "–", "–", "0", "–", "–"]
 
 
+def test_what_has_no_column_stands_below() -> None:
+    told = accuracies(RUNS)
+    told[3] |= {"refused": 2, "questions": 4}
+    told[0] |= {"cached": 3.0}
+    below = shown(told).splitlines()
+    assert "none: 3.0 tokens in the caches when a reply begins" in below
+    assert "tome at 0.1: refused 2 of 4 questions" in below
+
+
 def test_unlike_questions_are_not_compared() -> None:
     with pytest.raises(ValueError, match="same questions"):
         pairs([RUNS[0], run("tome", 0.2, "10")])
