@@ -48,9 +48,9 @@ class Pipeline:
         self._check_layers()
         if self.pruner.tower is not None:
             self._check_tower()
-        given = self.backbone.supplies | self.scout.supplies
+        given = self.backbone.supplies | self.scout.supplies  # and of every decoder, INSIDE
         for stage in (self.scout, self.relevance, self.budget, self.pruner):
-            if missing := stage.cues - given:
+            if missing := stage.cues - given - INSIDE:
                 raise ValueError(
                     f"{type(stage).__name__} needs the cues {', '.join(sorted(missing))}, but "
                     f"{self.backbone.called} as configured gives {', '.join(sorted(given))}; "

@@ -27,10 +27,10 @@ from kvtp.backbone._state import Prefill
 from kvtp.backbone._weights import Layout, Weights, fill, weights_in
 from kvtp.backbone.base import AbstractBackbone, LLMShape, Site, Size
 from kvtp.errors import Refused, check_choice, check_range, check_whole
-from kvtp.types import INSIDE, Answer, Prompt, VisualTokens
+from kvtp.types import Answer, Prompt, VisualTokens
 
 QUESTION = frozenset({"question_attention", "question_attention_plain"})
-LANGUAGE = frozenset({"question_feature", "text_features"}) | INSIDE  # cues of every decoder
+LANGUAGE = frozenset({"question_feature", "text_features"})  # cues of every decoder, besides those inside it
 
 
 @dataclass(eq=False)

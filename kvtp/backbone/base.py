@@ -104,7 +104,7 @@ class AbstractBackbone(ABC):
     @property
     @abstractmethod
     def supplies(self) -> frozenset[str]:
-        """The cues that this checkpoint can give."""
+        """The cues that this checkpoint can give, besides those that every decoder gives (`kvtp.types.INSIDE`)."""
 
     @property
     def prunes_tower(self) -> bool:

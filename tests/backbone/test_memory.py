@@ -62,7 +62,7 @@ def run(length):
     if "look_m" in sys.argv:
         state = replace(state, policy=LookMCache(0.1, 0.1, "pivot"))
     state = Decoder(model, torch.nn.Identity()).prefill(state, 1)
-    if "look_m" in sys.argv:
+    if "look_m" in sys.argv and length > 64:
         assert state.cache.layers[0].keys.shape[2] < 0.21 * length
     if asked:
         pruner = LLMVTP(layer=1, alpha=0.2, scope="frame", head_pool="max", query_pool="mean", attention="rope",
