@@ -95,16 +95,13 @@ def caches(predictions: Sequence[Prediction]) -> dict[str, Any] | None:
 
 def table(summaries: Sequence[dict[str, Any]]) -> str:
     """One line per run."""
-    rows = [
-        ("run", "accuracy [%]", "questions", "unparsed", "errors", "refused", "visual tokens per layer", "in caches")
-    ]
+    rows = [("run", "accuracy [%]", "questions", "unparsed", "errors", "refused", "visual tokens per layer")]
     for told in summaries:
         accuracy = "–" if told["accuracy"] is None else f"{told['accuracy']:.2f}"
         tokens = "–" if told["tokens"] is None else f"{told['tokens']['mean_over_layers']:.1f}"
-        cached = "–" if told["tokens"] is None else f"{told['tokens']['at_decode']:.1f}"
         unparsed = told["outcomes"]["unparsed"]
         counts = [str(count) for count in (told["questions"], unparsed, told["errors"], told["refused"])]
-        rows.append((told["run_id"], accuracy, *counts, tokens, cached))
+        rows.append((told["run_id"], accuracy, *counts, tokens))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(
