@@ -114,6 +114,7 @@ class Cues:
     question_feature: Float[Tensor, " D"] | None = None  # mean LLM word embedding of the bare question
     text_features: Float[Tensor, "words D"] | None = None  # LLM word embeddings of the bare question
     scout: Float[Tensor, " K"] | None = _per_token(-1)
+    scout_patches: Float[Tensor, "T P"] | None = None  # the same on the scout's own square grid, as it came
     # inside the LLM, of the last layer run: rows are softmaxed over the whole sequence
     question_attention: Float[Tensor, "H Q K"] | None = _per_token(-1)
     question_attention_plain: Float[Tensor, "H Q K"] | None = _per_token(-1)  # no RoPE, no mask

@@ -73,6 +73,7 @@ def toy_tokens(
         question_feature=normal(width),
         text_features=normal(5, width),
         scout=attention(count),
+        scout_patches=attention(frames, 9),
         question_attention=attention(4, 5, count),
         question_attention_plain=attention(4, 5, count),
         last_attention=attention(4, count),
