@@ -49,10 +49,15 @@ class Counted(AbstractCachePolicy):
     @property
     def flops(self) -> float:
         """Matrix products of its calls so far, and of the queries made anew for them."""
-        return sum(map(self._cost, self.seen))
+        if not self.seen:
+            return 0.0
+        here = self.seen[0].device  # a large model's layers are on several
+        counts = torch.stack([visual.sum().to(here) for visual in self.seen]).tolist()  # waits for it once
+        return sum(map(self._cost, self.seen, counts))
 
-    def _cost(self, visual: Bool[Tensor, " S"]) -> float:
-        if _sizes(visual) not in self.known:
+    def _cost(self, visual: Bool[Tensor, " S"], count: int) -> float:
+        sizes = len(visual), count
+        if sizes not in self.known:
             queries, keys = (
                 torch.empty(heads, len(visual), self.shape.head_dim, device="meta")
                 for heads in (self.shape.heads, self.shape.kv_heads)
@@ -60,7 +65,7 @@ class Counted(AbstractCachePolicy):
             given = queries if self.reads_queries else None
             with Sizes():
                 self._count(deepcopy(self.policy), 0, given, keys, torch.empty_like(keys), visual.cpu())
-        return self.known[_sizes(visual)]
+        return self.known[sizes]
 
     def _count(
         self,
@@ -76,7 +81,7 @@ class Counted(AbstractCachePolicy):
         spent = float(counter.get_total_flops())
         if self.reads_queries:
             spent += 2.0 * len(visual) * self.shape.width * self.shape.heads * self.shape.head_dim
-        self.known[_sizes(visual)] = spent
+        self.known[len(visual), int(visual.sum())] = spent
         return found
 
     def before_decode(self, layer: int, attention_row: Float[Tensor, "H S"] | None) -> Int64[Tensor, " n"] | None:
@@ -87,7 +92,3 @@ class Counted(AbstractCachePolicy):
 
     def told(self) -> Mapping[str, float]:
         return self.policy.told()
-
-
-def _sizes(visual: Bool[Tensor, " S"]) -> tuple[int, int]:
-    return len(visual), int(visual.sum())
