@@ -1,6 +1,7 @@
 """Attention told again, exactly, where SDPA or FlashAttention ran: some rows of the map, or the sums of its columns.
 
-A map of S×S is never held: of rows only those asked for, of sums chunks of rows. Softmax in fp32; `G` kv heads serve `H` query heads, in order.
+A map of S×S is never held: of rows only those asked for, for sums some rows at a time. Softmax in fp32; `G` kv heads
+serve `H` query heads, in order.
 """
 
 import torch

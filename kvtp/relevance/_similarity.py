@@ -7,7 +7,6 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from kvtp.backbone._identity import fingerprint
 from kvtp.backbone.base import AbstractBackbone
@@ -85,10 +84,10 @@ def asked(question: Question) -> str:
 
 
 def by_token_frame(
-    scores: Float[Tensor, " n"], pictures: Float[Tensor, " n"], frames: Float[Tensor, " T"]
-) -> Float[Tensor, " T"]:
-    """Of pictures the scores, and the times [s] of pictures and token frames: each frame gets the highest score of its
-    pictures.
+    scores: Float[Tensor, "n *each"], pictures: Float[Tensor, " n"], frames: Float[Tensor, " T"]
+) -> Float[Tensor, "T *each"]:
+    """Of pictures the scores (or several each), and the times [s] of pictures and token frames: each frame gets the
+    highest score of its pictures.
 
     Its pictures are as many as the others' (temporal pairs; the last frame may have fewer). Where numbers do not go
     into each other (hosts that take so many frames from any film) they are those that are nearer to it than to any
@@ -96,8 +95,9 @@ def by_token_frame(
     """
     several = ceil(len(scores) / len(frames))
     if ceil(len(scores) / several) == len(frames):
-        filled = F.pad(scores, (0, several * len(frames) - len(scores)), value=float("-inf"))
-        return filled.unflatten(0, (len(frames), several)).amax(1)
+        missing = scores.new_full((several * len(frames) - len(scores), *scores.shape[1:]), float("-inf"))
+        return torch.cat([scores, missing]).unflatten(0, (len(frames), several)).amax(1)
     apart = (frames[:, None] - pictures).abs().to(scores.device)
-    best = scores.new_full((len(frames),), float("-inf")).scatter_reduce(0, apart.argmin(0), scores, "amax")
+    nearest = apart.argmin(0).view(-1, *[1] * (scores.ndim - 1)).expand_as(scores)
+    best = scores.new_full((len(frames), *scores.shape[1:]), float("-inf")).scatter_reduce(0, nearest, scores, "amax")
     return torch.where(best == float("-inf"), scores[apart.argmin(1)], best)

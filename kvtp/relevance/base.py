@@ -14,6 +14,7 @@ class AbstractRelevance(ABC):
     """One real number per token frame, higher = more relevant; only differences matter."""
 
     cues: ClassVar[frozenset[str]] = frozenset()
+    reads_tokens: ClassVar[bool] = False  # its scores come from the visual tokens alone: no network is run for them
 
     @property
     def identity(self) -> str:
