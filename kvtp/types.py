@@ -102,14 +102,15 @@ class Cues:
     """What a method may ask of the backbone besides the features. None = not asked for (or not there yet)."""
 
     # of the video
-    probe_attention: Float[Tensor, " K"] | None = _per_token(-1)  # of the pooling head's probe, mean over heads
+    # of the pooling head's probe, mean over heads; without a head, of the token frame's mean query
+    probe_attention: Float[Tensor, " K"] | None = _per_token(-1)
     received_attention: Float[Tensor, " K"] | None = _per_token(-1)  # mean received, last kept tower layer
     cls_attention: Float[Tensor, " K"] | None = _per_token(-1)
     cls_attention_heads: Float[Tensor, "heads K"] | None = _per_token(-1)
     tower_keys: Float[Tensor, "K head_dim"] | None = _per_token(0)  # last kept layer, mean over heads
     tower_keys_full: Float[Tensor, "K C"] | None = _per_token(0)  # the same, heads side by side
     tower_states: Float[Tensor, "K C"] | None = _per_token(0)  # what the tower's pooling head attends to
-    frame_feature: Float[Tensor, "T C"] | None = None  # the pooling head's output
+    frame_feature: Float[Tensor, "T features"] | None = None  # the pooling head's output; without one, the mean token
     # of the question
     question_feature: Float[Tensor, " D"] | None = None  # mean LLM word embedding of the bare question
     text_features: Float[Tensor, "words D"] | None = None  # LLM word embeddings of the bare question

@@ -18,8 +18,9 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_
 from kvtp.backbone._siglip import received_attention
 from kvtp.backbone.base import Size
 
-KEYS = frozenset({"received_attention", "tower_keys", "tower_keys_full"})
-CUES = KEYS | {"tower_states"}
+WHOLE = frozenset({"received_attention", "probe_attention"})  # of a last block that attends to the whole token frame
+KEYS = WHOLE | {"tower_keys", "tower_keys_full"}
+CUES = KEYS | {"tower_states", "frame_feature"}
 
 Windows = tuple[tuple[int, int], ...]  # how many of one size, and cells in each
 Rotary = tuple[Tensor, Tensor]
@@ -78,7 +79,7 @@ class Tower:
         self, pixels: Float[Tensor, "pictures 3 height width"], cues: frozenset[str]
     ) -> tuple[Float[Tensor, "T N D"], dict[str, Tensor]]:
         """Tokens, and the cues asked for: [T, N] or [T, N, ·]; both in raster order. A cue of a token is the mean of
-        its four patches'."""
+        its four patches'; `frame_feature` [T, D] is the mean of the token frame's tokens."""
         rows, columns = (length // (self.patch * self.merge) for length in pixels.shape[2:])
         order, kinds = windows(rows, columns, self.side)
         order, unit = order.to(pixels.device), self.merge**2
@@ -94,7 +95,10 @@ class Tower:
         place = order.argsort()
         found = {"tower_states": hidden, **self._last(before, rotary, cues)}
         tokens = self.visual.merger(hidden).unflatten(0, (len(hidden), -1))[:, place]
-        return tokens, {name: found[name].unflatten(1, (-1, unit)).mean(2)[:, place] for name in cues & found.keys()}
+        made = {name: found[name].unflatten(1, (-1, unit)).mean(2)[:, place] for name in cues & found.keys()}
+        if "frame_feature" in cues:
+            made["frame_feature"] = tokens.mean(1)
+        return tokens, made
 
     def _patches(self, pixels: Float[Tensor, "pictures 3 height width"]) -> Float[Tensor, "T cells patches C"]:
         """Patches as the first layer makes them, cells in raster order. Its convolution's strides are as long as its
@@ -136,7 +140,10 @@ class Tower:
     def _last(self, hidden: Float[Tensor, "T P C"], rotary: Rotary, cues: frozenset[str]) -> dict[str, Tensor]:
         """Cues of the last block's attention, from what enters it. Keys are those before the rotary embedding, which
         would make like patches unlike by where they stand; the attention received is the real one, after it, over the
-        whole token frame. Queries and keys are made once more for them."""
+        whole token frame. Queries and keys are made once more for them.
+
+        There is no pooling head and no probe: in their place stands the mean of the token frame's queries, which shares
+        out its attention among the cells' mean keys (as in FastVID's released code)."""
         if cues.isdisjoint(KEYS):
             return {}
         block = self.visual.blocks[-1]
@@ -145,11 +152,21 @@ class Tower:
         keys = F.linear(normed, key, key_bias)
         heads = keys.unflatten(-1, (attention.num_heads, -1))
         found = {"tower_keys_full": keys, "tower_keys": heads.mean(-2)}
-        if "received_attention" in cues:
+        if not cues.isdisjoint(WHOLE):
             queries = F.linear(normed, query, query_bias).unflatten(-1, (attention.num_heads, -1))
             queries, turned = apply_rotary_pos_emb_vision(queries, heads, *rotary)
-            found["received_attention"] = received_attention(queries.flatten(2), turned.flatten(2), heads.shape[2])
+            if "received_attention" in cues:
+                found["received_attention"] = received_attention(queries.flatten(2), turned.flatten(2), heads.shape[2])
+            if "probe_attention" in cues:
+                shares = _probed(queries.mean(1), turned.unflatten(1, (-1, self.merge**2)).mean(2))
+                found["probe_attention"] = shares.repeat_interleave(self.merge**2, 1)
         return found
+
+
+def _probed(probe: Float[Tensor, "T heads d"], keys: Float[Tensor, "T cells heads d"]) -> Float[Tensor, "T cells"]:
+    """How one query per head shares out its attention among the cells, mean over heads."""
+    logits = (keys.permute(0, 2, 1, 3) @ probe[..., None]).squeeze(-1)
+    return (logits.float() * probe.shape[-1] ** -0.5).softmax(-1).mean(1)
 
 
 class Seeing(nn.Module):

@@ -48,8 +48,9 @@ class VisionShape:
 
     `rows` of its layers; `patches`, that many of the rows are made of `patch_values` pixels each; `layers`: those that
     run; `pairs`: how many keys all queries of one head see, summed over the layers; `ffn_matrices`: 2, or 3 where the
-    MLP is gated; `connector` [MACs]: what stands between tower and LLM; `key_width`: of
-    one head, where patches can merge.
+    MLP is gated; `connector` [MACs]: what stands between tower and LLM; `key_width`: of one head, where patches can
+    merge; `probed`: of a tower without a pooling head, whose `probe_attention` is that of the look's mean query in the
+    last layer: how many keys this is compared with; else 0.
     """
 
     rows: int
@@ -62,6 +63,7 @@ class VisionShape:
     pairs: int
     connector: int
     key_width: int = 0
+    probed: int = 0
 
 
 class AbstractBackbone(ABC):

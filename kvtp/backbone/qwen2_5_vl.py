@@ -77,6 +77,7 @@ class Qwen2_5VL(Host):
             layers=tower.depth,
             pairs=whole * patches**2 + (tower.depth - whole) * windowed,
             connector=rows * columns * merged * (merged + tower.out_hidden_size),
+            probed=rows * columns,
         )
 
     def looks(self, pictures: int) -> int:
@@ -97,7 +98,7 @@ class Qwen2_5VL(Host):
         tower = self.config.vision_config
         # a window's patches share out their attention among themselves, which says nothing of the token frame
         whole = tower.depth - 1 in tower.fullatt_block_indexes
-        return LANGUAGE | (vision.CUES if whole else vision.CUES - {"received_attention"})
+        return LANGUAGE | (vision.CUES if whole else vision.CUES - vision.WHOLE)
 
     # -- weights ---------------------------------------------------------------------------------------------------
 
@@ -126,6 +127,7 @@ class Qwen2_5VL(Host):
             tokens, made = self.tower(squash(pixels, height, width, self.home), cues & self.supplies)
             features.append(tokens)
             found.append(made)
+        video = {name: torch.cat([chunk[name] for chunk in found]) for name in found[0]}
         return VisualTokens(
             **self._places(len(frames), frames.size, self._seconds(frames.timestamps)),
             features=torch.cat(features).flatten(0, 1),
@@ -133,7 +135,7 @@ class Qwen2_5VL(Host):
             duration=frames.duration,
             depth=self.shape.layers,
             asked=cues & INSIDE,
-            cues=Cues(**{name: torch.cat([chunk[name] for chunk in found]).flatten(0, 1) for name in found[0]}),
+            cues=Cues(**{name: cue if name == "frame_feature" else cue.flatten(0, 1) for name, cue in video.items()}),
         )
 
     def _seconds(self, timestamps: Float[Tensor, " n"]) -> float:

@@ -75,17 +75,21 @@ def matching(rows: Sequence[int], key_width: int, frames: int) -> float:
 
 def vision_cues(shape: VisionShape, frames: int, cues: Collection[str]) -> float:
     """FLOPs of cues that only pruning wants: a pooling head's pass, queries and keys of the last layer once more, and
-    their product where attention is asked for (the others come for nothing)."""
+    their product where attention is asked for (the others come for nothing, also a `frame_feature` that is a mean, of
+    a tower without a pooling head)."""
+    probed = shape.probed if "probe_attention" in cues else 0
     spent = 0.0
-    if not POOLED.isdisjoint(cues):
+    if not shape.probed and not POOLED.isdisjoint(cues):
         spent += vision(shape, frames, pooled=True) - vision(shape, frames)
-    if not KEYS.isdisjoint(cues):
+    if probed or not KEYS.isdisjoint(cues):
         spent += 2.0 * frames * shape.rows * shape.width**2
     if not CLASS.isdisjoint(cues):
         spent += 2.0 * frames * shape.width * (shape.width + len(CLASS.intersection(cues)) * shape.rows)
+    if probed or "received_attention" in cues:
+        spent += 2.0 * frames * shape.rows * shape.width**2
     if "received_attention" in cues:
-        spent += 2.0 * frames * shape.rows * shape.width * (shape.width + shape.rows)
-    return spent
+        spent += 2.0 * frames * shape.width * shape.rows**2
+    return spent + 2.0 * frames * shape.width * probed
 
 
 def cache_bytes(shape: LLMShape, cache_rows: Sequence[int], value_bytes: int) -> int:

@@ -10,12 +10,13 @@ from torch import Tensor
 
 
 def squared_distances(points: Float[Tensor, "B N D"]) -> Float[Tensor, "B N N"]:
-    """‖x_i − x_j‖²/D in fp32, by one product: around the mean of the N points, so that little cancels."""
+    """‖x_i − x_j‖²/D in fp32, by one product: around the mean of the N points, so that little cancels. Symmetric to
+    the last bit: two points that are nearest to each other are equally dense."""
     centred = points.float()
     centred = centred - centred.mean(1, keepdim=True)
     product = torch.bmm(centred, centred.mT)
     length = product.diagonal(dim1=1, dim2=2)
-    return (length[:, :, None] + length[:, None] - 2 * product).clamp_min_(0) / points.shape[2]
+    return (length[:, :, None] + length[:, None] - (product + product.mT)).clamp_min_(0) / points.shape[2]
 
 
 def density_peaks(

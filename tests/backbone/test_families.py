@@ -27,14 +27,15 @@ NO_CLASS = {
     "tome_vit": "needs their grid, .* use backbone=tarsier_7b",
 }
 GRID = {"tome_vit": NO_CLASS["tome_vit"]}
+HEADLESS = {"prumerge": PROBE, "fastvid": PROBE}
 REFUSED = {
     "tiny": NO_CLASS,
     "llava_video": NO_CLASS,
-    "pllava": GRID | {"prumerge": PROBE},
-    "tarsier": GRID | {"prumerge": PROBE},
-    "qwen2_5_vl": NO_CLASS | {"prumerge": PROBE},
-    "videochat2": NO_CLASS | {"prumerge": PROBE, "tome": STATES},
-    "st_llm": NO_CLASS | {"prumerge": PROBE, "tome": STATES},
+    "pllava": GRID | HEADLESS,
+    "tarsier": GRID | HEADLESS,
+    "qwen2_5_vl": NO_CLASS,
+    "videochat2": NO_CLASS | HEADLESS | {"tome": STATES},
+    "st_llm": NO_CLASS | HEADLESS | {"tome": STATES},
 }
 # these models have 3 or 4 layers, and few frames
 SETTINGS = {

@@ -235,15 +235,19 @@ def told(backbone):
         last.register_forward_hook(lambda _, args, out: seen.update(states=out)),
     ]
     with torch.inference_mode():
-        backbone.model.get_video_features(*patched(frames.pixels, 84, 140))
+        (tokens,) = backbone.model.get_video_features(*patched(frames.pixels, 84, 140)).pooler_output
         for hook in hooks:
             hook.remove()
         query, key, _ = last.attn.qkv(seen["normed"]).split(48, 1)
         turned = [each.reshape(-1, 4, 12) for each in (query, key)]
         cos, sin = (each[:, None] for each in seen["rotary"])
         turned = [x * cos + torch.cat([-x[..., 6:], x[..., :6]], -1) * sin for x in turned]
-        received = []
+        received, probed = [], []
         for rows in torch.arange(3 * 60).split(60):  # a token frame: 3 × 5 cells of four patches
+            probe = torch.stack([turned[0][row] for row in rows]).mean(0)  # heads × 12
+            cells = [turned[1][four].mean(0) for four in rows.split(4)]
+            logits = torch.tensor([[head @ key for head, key in zip(probe, cell, strict=True)] for cell in cells])
+            probed.append((logits / 12**0.5).softmax(0).mean(1))
             scores = torch.einsum("qhd,khd->hqk", turned[0][rows], turned[1][rows]) / 12**0.5
             received.append(scores.softmax(-1).mean((0, 1)))
     order = [
@@ -259,8 +263,9 @@ def told(backbone):
         "tower_keys_full": key,
         "tower_keys": key.reshape(-1, 4, 12).mean(1),
         "tower_states": seen["states"],
+        "probe_attention": torch.cat(probed).repeat_interleave(4),
     }
-    found = {}
+    found = {"frame_feature": torch.stack([frame.mean(0) for frame in tokens.split(15)])}
     for name, cue in cues.items():
         found[name] = torch.empty(45, *cue.shape[1:])
         found[name][order] = cue.reshape(45, 4, *cue.shape[1:]).mean(1)
@@ -287,7 +292,7 @@ def test_supplies_is_what_encode_and_ask_give(make, backbone, frames, prompt, tm
     tokens = backbone.ask(backbone.encode(frames, backbone.supplies), prompt)
     assert {name for name in ALL_CUES if getattr(tokens.cues, name) is not None} == backbone.supplies
     windowed = make(checkpoint=str(hosts.qwen2_5_vl(tmp_path, {"fullatt_block_indexes": [1, 2]})))
-    assert backbone.supplies - windowed.supplies == {"received_attention"}
+    assert backbone.supplies - windowed.supplies == {"received_attention", "probe_attention"}
     tokens = windowed.ask(windowed.encode(frames, backbone.supplies), prompt)
     assert {name for name in ALL_CUES if getattr(tokens.cues, name) is not None} == windowed.supplies
 
@@ -485,7 +490,8 @@ def test_vision_flops_equal_the_counter(make, size):
 
     seen = counted(frozenset())
     assert seen == vision(shape, 3)
-    for cues in ({"tower_states"}, {"tower_keys"}, {"received_attention"}, CUES):
+    pooled = {"probe_attention", "frame_feature"}
+    for cues in (*({cue} for cue in CUES), pooled, pooled | {"tower_keys"}, CUES):
         assert counted(frozenset(cues)) - seen == vision_cues(shape, 3, cues)
 
 

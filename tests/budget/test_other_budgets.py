@@ -1,8 +1,13 @@
-"""Uniform, top-k and zero against hand-computed numbers."""
+"""Uniform, top-k and zero against hand-computed numbers, top-k also against the released code's."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from toys import component, toy_tokens
+
+KEYVIDEOLLM = Path(__file__).parent.parent / "fixtures" / "keyvideollm.npz"
 
 
 def test_uniform_floors_each_frame() -> None:
@@ -57,3 +62,16 @@ def test_zero_grants_nothing_and_is_no_full_run() -> None:
 def test_ratio_is_checked(option: str, ratio: float) -> None:
     with pytest.raises(Exception, match=r"retention_ratio must be in \(0, 1\]"):
         component("budget", option, retention_ratio=ratio)
+
+
+def test_topk_on_cosines_keeps_the_frames_of_the_released_code() -> None:
+    """KeyVideoLLM's order of 32 frames by similarity to one text, of which it keeps 8."""
+    released = np.load(KEYVIDEOLLM)
+    text, frames = (torch.from_numpy(released[name]) for name in ("text", "frames"))
+    cosine = torch.cosine_similarity(frames[0], text, dim=1)
+    count = int(released["k"])
+    budget = component("budget", "topk", retention_ratio=count / 32)(cosine, toy_tokens([4] * 32, (2, 2)))
+    kept = budget.per_frame.nonzero()[:, 0].tolist()
+    assert kept == sorted(released["order"][:count].tolist())
+    assert set(budget.per_frame.tolist()) == {0, 4}
+    assert budget.total == 4 * count == 32
