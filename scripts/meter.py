@@ -42,7 +42,7 @@ def main(cfg: DictConfig) -> None:
         rows = compose_rows(cfg, own=("meter", "device"), always=["benchmark=shapes"])
         import torch
 
-        from kvtp.metric.meter import meter
+        from kvtp.metric.meter import meter, networks
         from kvtp.report.comparison import write
         from kvtp.report.costs import bars, shown, table
 
@@ -54,27 +54,26 @@ def main(cfg: DictConfig) -> None:
             torch.set_num_threads(asked["threads"])
         size = asked["size"] = tuple(asked["size"])
         asked["frames"] = asked["frames"] or sorted({row.config["backbone"]["frames"] for row in rows})
-        lines = meter(rows, asked["frames"], size, asked["text"], asked["reply"], asked["repeats"])
+        lines = meter(rows, asked["frames"], size, asked["text"], asked["reply"], asked["repeats"], asked["film"])
         write(table(lines), folder / "costs.csv")
         if any(line.costs is not None for line in lines):
             bars(lines).savefig(folder / "costs.png", dpi=130)
         log.info("%s\n%s", folder, shown(lines))
         if all(line.costs is None for line in lines):
             raise CommandError(f"nothing could be counted: {lines[0].refused}")
-        used = {
-            row.config["relevance"]["checkpoint"]: row.name for row in rows if "checkpoint" in row.config["relevance"]
-        }
-        for checkpoint, name in used.items():
-            log.info("the cost of choosing the tokens of %s is with the predictor %s", name, checkpoint)
+        used = {network: row.name for row in rows for network in networks(row).items()}
+        for (what, checkpoint), name in used.items():
+            log.info("the cost of choosing the tokens of %s is with the %s %s", name, what, checkpoint)
         if cfg.device is not None:
             tell_times(folder, rows, cfg.device, asked, cfg.runner.log_every)
-            for checkpoint, name in used.items():
-                log.info("the times of %s are without the predictor %s, whose scores are drawn", name, checkpoint)
+            for (what, checkpoint), name in used.items():
+                log.info("the times of %s are without the %s %s, whose scores are drawn", name, what, checkpoint)
 
 
 def check(device: Any, asked: dict[str, Any]) -> None:
     """ValueError for what cannot be meant."""
     check_choice("device", device, (None, "cpu", "cuda"))
+    check_choice("meter.film", asked["film"], ("alike", "scenes"))
     if device is not None and asked["published"]:
         raise ValueError(f"meter.published=true times nothing, device={device} says nothing; give one of them")
     for key, what in (("frames", "whole numbers"), ("size", "two whole numbers, height and width")):

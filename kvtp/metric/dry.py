@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -15,7 +17,10 @@ from kvtp.relevance.base import AbstractRelevance
 from kvtp.scout.base import AbstractScout
 from kvtp.types import Answer, Cues, Frames, Prompt, Question, VisualTokens
 
+Film = Literal["alike", "scenes"]
+
 WORDS = 8  # of a question, for cues
+SCENES, STILL, STEP = 8, 0.6, 0.7  # of a film: how many, the share of cells that stay in one, how far others drift
 PER_TOKEN = ("probe_attention", "received_attention", "cls_attention")
 PER_PATCH = ("tower_keys", "tower_keys_full", "tower_states")
 
@@ -24,9 +29,11 @@ class DryBackbone(AbstractBackbone):
     """As large as `real`, whose weights are not read. Prompts have `text` tokens, half of them (the larger) after the
     video, and all of these ask where a cue is of the question; replies have `reply`.
 
-    What a method costs does not depend on what tokens hold, but for methods that merge those that are alike: every
-    second token here looks as in the frame before (cosine 0.8), the others look like nothing else. Layers change none
-    of that, as those of a model would.
+    What a method costs does not depend on what tokens hold, but for methods that merge those that are alike, or cut the
+    film where it changes. film: alike = every second token looks as in the frame before (cosine 0.8), the others look
+    like nothing else, nor does any frame as a whole. scenes = 8 scenes (in fewer frames, each is one); in each 60 % of
+    the cells stay as they are but for 1 % of noise, the others drift by 0.7 a frame; frames of a scene are alike as a
+    whole (cosine 0.99). Layers change none of that, as those of a model would.
 
     Where a method has cues inside the LLM, caches have keys and values of the true size, and the engine makes queries
     with a norm and a matrix of the true size: choosing costs what it does with weights, and cutting caches, too. All
@@ -34,8 +41,8 @@ class DryBackbone(AbstractBackbone):
     none of the rows that it would hide from a reply are taken off the reply's FLOPs.
     """
 
-    def __init__(self, real: AbstractBackbone, text: int, reply: int) -> None:
-        self.real, self.text, self.reply = real, text, reply
+    def __init__(self, real: AbstractBackbone, text: int, reply: int, film: Film = "alike") -> None:
+        self.real, self.text, self.reply, self.film = real, text, reply, film
         self.random = torch.Generator().manual_seed(0)
         self.stored: tuple[Tensor, Tensor] | None = None  # keys and values of a layer, of as many rows as were seen
 
@@ -88,12 +95,12 @@ class DryBackbone(AbstractBackbone):
         found = {name: self._noise(count).softmax(-1) for name in PER_TOKEN if name in cues}
         found |= {name: self._noise(count, width) for name in PER_PATCH if name in cues}
         if "frame_feature" in cues:
-            found["frame_feature"] = self._noise(tokens.frames, width)
-        return replace(tokens, features=self._film(tokens.frames, count // tokens.frames), cues=Cues(**found))
+            found["frame_feature"] = self._wholes(tokens.frames, width)
+        return replace(tokens, features=self._looks(tokens.frames, count // tokens.frames), cues=Cues(**found))
 
     def encode_merging(self, frames: Frames, tower: AbstractTowerPruner) -> VisualTokens:
         tokens = self.real.blank_merging(len(frames), frames.size, tower)
-        return replace(tokens, features=self._film(tokens.frames, len(tokens) // tokens.frames))
+        return replace(tokens, features=self._looks(tokens.frames, len(tokens) // tokens.frames))
 
     def ask(self, tokens: VisualTokens, prompt: Prompt) -> VisualTokens:
         words = self._noise(WORDS, self.shape.width)
@@ -133,7 +140,24 @@ class DryBackbone(AbstractBackbone):
     def _block(self) -> Block:
         return Block(self.shape, self._noise(self.shape.heads * self.shape.head_dim, self.shape.width))
 
-    def _film(self, frames: int, each: int) -> Float[Tensor, "K D"]:
+    def _looks(self, frames: int, each: int) -> Float[Tensor, "K D"]:
+        return self._scenes(frames, each) if self.film == "scenes" else self._alike(frames, each)
+
+    def _wholes(self, frames: int, width: int) -> Float[Tensor, "T C"]:
+        if self.film == "alike":
+            return self._noise(frames, width)
+        scenes = self._noise(SCENES, width).repeat_interleave(torch.tensor(lengths(frames)), 0)
+        return scenes.add_(self._noise(frames, width), alpha=0.1)
+
+    def _scenes(self, frames: int, each: int) -> Float[Tensor, "K D"]:
+        film = self._noise(frames, each, self.shape.width)
+        for scene in film.split(lengths(frames)):  # in place, as a film is large
+            drifting = torch.rand(each, generator=self.random) >= STILL
+            scene[1:] *= STEP * drifting[:, None]
+            scene.cumsum_(0).add_(self._noise(*scene.shape), alpha=0.01)
+        return film.flatten(0, 1)
+
+    def _alike(self, frames: int, each: int) -> Float[Tensor, "K D"]:
         time = torch.arange(frames)[:, None]
         still = (self._noise(frames, each) > 0) & (time > 0)
         since = torch.where(still, 0, time).cummax(0).values  # the frame from which on a cell looks as it does
@@ -143,6 +167,12 @@ class DryBackbone(AbstractBackbone):
 
     def _noise(self, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=self.random)
+
+
+def lengths(frames: int) -> list[int]:
+    """Frames of each scene; there are none where frames are fewer."""
+    bounds = [frames * scene // SCENES for scene in range(SCENES + 1)]
+    return [stop - start for start, stop in pairwise(bounds)]
 
 
 class Chance(AbstractRelevance):
@@ -159,19 +189,27 @@ class Chance(AbstractRelevance):
 
 
 class Deaf(AbstractScout):
-    """Scores drawn at random, each time the same, at the price of those of `real`, and under the same names."""
+    """Scores drawn at random, each time the same, at the price of those of `real`, and under the same names: one per
+    token, or on the scout's own grid one per patch (`real.patches` of them in each frame)."""
 
     def __init__(self, real: AbstractScout) -> None:
-        self.real = real
+        self.real: Any = real
         self.cues, self.supplies = real.cues, real.supplies  # type: ignore[misc]
 
     def __call__(self, frames: Frames, question: Question, tokens: VisualTokens) -> VisualTokens:
-        found = {name: _drawn(len(tokens)).to(tokens.features.device).sigmoid() for name in self.supplies}
+        found = {name: _drawn(*self._size(name, tokens)).sigmoid() for name in self.supplies}
+        found = {name: scores.to(tokens.features.device) for name, scores in found.items()}
         return replace(tokens, cues=replace(tokens.cues, **found))
+
+    def meet(self, backbone: AbstractBackbone) -> None:
+        self.real.meet(backbone)
+
+    def _size(self, name: str, tokens: VisualTokens) -> tuple[int, ...]:
+        return (tokens.frames, self.real.patches) if name == "scout_patches" else (len(tokens),)
 
     def flops(self, frames: Frames, question: Question) -> float:
         return self.real.flops(frames, question)
 
 
-def _drawn(count: int) -> Float[Tensor, " N"]:
-    return torch.randn(count, generator=torch.Generator().manual_seed(0))
+def _drawn(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))

@@ -18,7 +18,7 @@ from kvtp.errors import Refused
 from kvtp.frames.base import AbstractFrames
 from kvtp.metric.account import Account
 from kvtp.metric.costs import costs
-from kvtp.metric.dry import Chance, Deaf, DryBackbone
+from kvtp.metric.dry import Chance, Deaf, DryBackbone, Film
 from kvtp.pipeline import Pipeline
 from kvtp.types import Answer, Budget, Frames, Prediction, Prompt, Question, Verdict, VideoRef, VisualTokens
 
@@ -65,14 +65,21 @@ class Line:
 
 
 def meter(
-    rows: Sequence[Row], frames: Sequence[int], size: Size, text: int, reply: int, repeats: int = 0
+    rows: Sequence[Row],
+    frames: Sequence[int],
+    size: Size,
+    text: int,
+    reply: int,
+    repeats: int = 0,
+    film: Film = "alike",
 ) -> list[Line]:
     """What no backbone can run first, then by frames, by backbone, by row. No weights are read. CommandError for a
-    backbone or predictor whose configuration is not there. `repeats`: how often choosing the tokens is timed."""
+    backbone, predictor or scout whose configuration is not there. `repeats`: how often choosing the tokens is timed.
+    `film`: what tokens look like (`DryBackbone`)."""
     known: dict[str, tuple[DryBackbone, Account]] = {}
     lines, told = [], []
     for row in [replace(row, name=label) for row, label in zip(rows, labels(rows), strict=True)]:
-        stages, account = _stages(row, text, reply, known)
+        stages, account = _stages(row, text, reply, film, known)
         try:
             lines.append((row, Pipeline(benchmark=Nothing(), frames=Unseen(), **stages), account))
         except ValueError as error:  # a cue that this backbone cannot give
@@ -92,14 +99,14 @@ def meter(
 
 
 def _stages(
-    row: Row, text: int, reply: int, known: dict[str, tuple[DryBackbone, Account]]
+    row: Row, text: int, reply: int, film: Film, known: dict[str, tuple[DryBackbone, Account]]
 ) -> tuple[dict[str, Any], Account]:
     """Of several rows with one backbone it is one object."""
     key = json.dumps(row.config["backbone"], sort_keys=True)
     if key not in known:
         real = make("backbone", {**row.config["backbone"], "device": "cpu", "device_map": None})
         try:
-            known[key] = DryBackbone(real, text, reply), Account(real)
+            known[key] = DryBackbone(real, text, reply, film), Account(real)
         except ValueError as error:
             raise CommandError(str(error)) from error
     dry, account = known[key]
@@ -107,13 +114,22 @@ def _stages(
 
 
 def choosing(row: Row) -> dict[str, Any]:
-    """The stages that choose the tokens; scores are drawn at random, and cost what those of the networks would."""
+    """The stages that choose the tokens; scores are drawn at random, and cost what those of the networks would. A
+    relevance that runs none is itself."""
     stages = {stage: make(stage, row.config[stage]) for stage in ("scout", "relevance", "budget", "pruner")}
     try:
-        _ = stages["relevance"].identity  # its configuration is there
+        _ = stages["relevance"].identity, stages["scout"].identity  # their configurations are there
     except ValueError as error:
         raise CommandError(f"{row.name}: {error}") from error
-    return stages | {"relevance": Chance(stages["relevance"]), "scout": Deaf(stages["scout"])}
+    relevance = stages["relevance"] if stages["relevance"].reads_tokens else Chance(stages["relevance"])
+    return stages | {"relevance": relevance, "scout": Deaf(stages["scout"])}
+
+
+def networks(row: Row) -> dict[str, str]:
+    """Checkpoints of what looks at frames and question beside the backbone, by what it is called."""
+    called = {"relevance": "predictor", "scout": "scout"}
+    sections = {word: row.config[stage] for stage, word in called.items()}
+    return {word: section["checkpoint"] for word, section in sections.items() if "checkpoint" in section}
 
 
 def _measure(
@@ -160,9 +176,10 @@ class Choosing(Pipeline):
 
 
 def _products(pipeline: Pipeline, frames: Frames, tokens: VisualTokens, repeats: int) -> float:
-    """Time that choosing the tokens takes (cues inside the LLM and the cut of its caches among it), in products of all
-    tokens with a square matrix of their width: median of so many ratios, both parts of each measured one after the
-    other, as other work on the machine slows both. 0 where no tokens are chosen, as by a cache policy alone."""
+    """Time that choosing the tokens takes (cues inside the LLM, the cut of its caches and a relevance that comes from
+    the tokens alone among it), in products of all tokens with a square matrix of their width: median of so many ratios,
+    both parts of each measured one after the other, as other work on the machine slows both. Next to 0 where no tokens
+    are chosen, as by a cache policy alone."""
     square = torch.randn(tokens.features.shape[1], tokens.features.shape[1])
     ratios = []
     for _ in range(repeats):
@@ -171,7 +188,8 @@ def _products(pipeline: Pipeline, frames: Frames, tokens: VisualTokens, repeats:
         unit = perf_counter() - begun
         pipeline.clock.take()
         pipeline.answer(QUESTION, frames, tokens)
-        ratios.append(pipeline.clock.take()["prune"] / 1000 / unit)
+        taken = pipeline.clock.take()  # of scores that are drawn, the draw, which takes microseconds
+        ratios.append((taken["relevance"] + taken["prune"]) / 1000 / unit)
     return median(ratios)
 
 

@@ -21,7 +21,7 @@ from kvtp.frames.base import AbstractFrames
 from kvtp.metric.flops import cache_bytes
 from kvtp.metric.latency import on_cuda, synchronise
 from kvtp.metric.memory import peak, reset_peak, too_little
-from kvtp.metric.meter import QUESTION, Line, Nothing, choosing
+from kvtp.metric.meter import QUESTION, Line, Nothing, choosing, networks
 from kvtp.metric.speed import Round, Timing, speed, timing
 from kvtp.pipeline import Pipeline
 from kvtp.progress import Steps
@@ -74,7 +74,7 @@ class Turn:
 def time_rows(rows: Sequence[Row], frames: Sequence[int], trial: Trial, every: float) -> list[Line]:
     """By frames, by backbone, by row; beside the unpruned model, which is added where no row is it. `costs` are those
     of `kvtp.metric.speed`. Lines of a backbone and number of frames take turns, so that whatever slows the machine
-    slows all of them. Networks that predict relevance are not run. `every` [s] between lines of progress."""
+    slows all of them. Predictors of relevance and scouts are not run. `every` [s] between lines of progress."""
     groups = beside_unpruned(rows)
     total = sum(map(len, groups)) * len(frames) * (trial.warm_ups + trial.rounds)
     lines: list[Line] = []
@@ -99,7 +99,7 @@ def beside_unpruned(rows: Sequence[Row]) -> list[list[Row]]:
 
 def _untimed(row: Row) -> str:
     """What a line's name says of networks that are not run."""
-    return " (without its predictor)" if "checkpoint" in row.config["relevance"] else ""
+    return f" (without its {' and its '.join(absent)})" if (absent := networks(row)) else ""
 
 
 def _time(rows: Sequence[Row], frames: Sequence[int], trial: Trial, progress: Steps) -> list[Line]:

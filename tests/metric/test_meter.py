@@ -1,8 +1,10 @@
-"""Sizes told without weights against those of answers that were given."""
+"""Sizes told without weights against those of answers that were given; films against their definition in numpy."""
 
 from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from backbone import hosts
@@ -13,13 +15,17 @@ from kvtp.backbone._random import with_random_weights
 from kvtp.command import CommandError
 from kvtp.config import Row
 from kvtp.metric.account import Account, MethodCost
-from kvtp.metric.dry import Chance, DryBackbone
+from kvtp.metric.dry import Chance, Deaf, DryBackbone
 from kvtp.metric.flops import vision
 from kvtp.metric.latency import Stopwatch
-from kvtp.metric.meter import Line, Nothing, Unseen, meter
+from kvtp.metric.meter import Line, Nothing, Unseen, choosing, meter, networks
+from kvtp.metric.timing import beside_unpruned
 from kvtp.pipeline import Pipeline
 from kvtp.pruner.look_m import LookMCache
+from kvtp.relevance.base import AbstractRelevance
+from kvtp.relevance.uniform import Uniform
 from kvtp.report.costs import bars, shown, table
+from kvtp.scout.base import AbstractScout
 from kvtp.types import Frames, Prompt, Question
 
 SIZE = (32, 32)
@@ -139,6 +145,70 @@ def test_what_merges_across_frames_has_something_to_merge(tiny) -> None:
     assert cost.selection > 0
 
 
+@pytest.mark.parametrize("count", [32, 19])
+def test_a_film_has_scenes(tiny, count: int) -> None:
+    """Eight of them; in each 60 % of the cells stay but for noise of 1 %, the others go 0.7 a frame, each its own way;
+    a new scene has nothing of the one before."""
+    dry = DryBackbone(tiny(newline="none"), 20, 2, film="scenes")
+    tokens = dry.encode(films(count), frozenset({"frame_feature"}))
+    film = tokens.features.unflatten(0, (count, 64)).double().numpy()
+    bounds = np.linspace(0, count, 9).astype(int)
+    moved = np.sqrt(((film[1:] - film[:-1]) ** 2).mean(2))
+    first = film[bounds[:-1]]
+    assert np.sqrt((first**2).mean()) == pytest.approx(1, abs=0.02)
+    stays, drifts = [], []
+    for start, stop in pairwise(bounds):
+        steps = moved[start : stop - 1]
+        still = steps.max(0) < 0.05
+        assert ((steps < 0.05) == still).all(), "a cell stays over the whole scene, or drifts over all of it"
+        stays.append(still.mean())
+        assert np.sqrt((steps[:, still] ** 2).mean()) == pytest.approx(0.01 * 2**0.5, rel=0.05)
+        drifts.append(film[stop - 1][~still] - film[start][~still])
+        assert np.sqrt((drifts[-1] ** 2).mean()) == pytest.approx(0.7 * (stop - start - 1) ** 0.5, rel=0.06)
+    assert np.mean(stays) == pytest.approx(0.6, abs=0.06)
+    assert len(set(stays)) > 1, "other cells in each"
+    cuts = bounds[1:-1] - 1
+    assert np.sqrt((moved[cuts] ** 2).mean(1)) == pytest.approx(
+        np.sqrt((film[cuts] ** 2).mean((1, 2)) + 1), rel=0.05
+    ), "as far apart as what has nothing in common"
+    whole = tokens.cues.frame_feature
+    near = torch.cosine_similarity(whole[1:], whole[:-1]).numpy()
+    assert set(np.flatnonzero(near < 0.9)) == set(cuts), "FastVID's segments (τ = 0.9) are the scenes"
+
+
+@pytest.mark.parametrize("count", [1, 5, 8])
+def test_of_few_frames_each_is_a_scene(tiny, count: int) -> None:
+    dry = DryBackbone(tiny(newline="none"), 20, 2, film="scenes")
+    tokens = dry.encode(films(count), frozenset({"frame_feature"}))
+    film = tokens.features.unflatten(0, (count, 64))
+    assert torch.cosine_similarity(film[1:], film[:-1], dim=2).abs().mean() < 0.2 or count == 1
+    assert tokens.cues.frame_feature.shape == (count, dry.vision_shape((32, 32)).width)
+    assert tokens.cues.frame_feature.isfinite().all()
+
+
+def test_the_film_is_the_one_asked_for(tiny, tmp_path) -> None:
+    """FrameFusion at 0.5 of 16 frames: where every second token is alike it merges these and prunes later; in scenes
+    more is alike than has to go, so that from the first layer on half of the tokens are there."""
+    known = tiny(newline="none")
+    one = row(known, tmp_path, known.checkpoint, "framefusion", section("relevance", "uniform"))
+    one.config["pruner"]["cost"] = 0.5
+    one.config["budget"] = section("budget", "uniform", retention_ratio=0.5)
+    seen, work = [], DryBackbone.generate
+
+    def telling(dry, state):
+        answer = work(dry, state)
+        seen.append(answer.tokens_per_layer["visual"])
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DryBackbone, "generate", telling)
+        for film in ("alike", "scenes"):
+            meter([one], [16], SIZE, 20, 2, film=film)
+    alike, scenes = seen
+    assert scenes == (512,) * 4
+    assert len(set(alike)) > 1
+
+
 def test_caches_are_of_true_size_where_cues_are_asked_for_alone(tiny) -> None:
     """Views of one noise, which nothing else needs, nor the matrix that makes queries."""
     real = tiny(newline="none")
@@ -246,6 +316,99 @@ def test_a_predictor_that_shares_the_tower_costs_its_pooling_head(tiny, random_c
     assert "needs the cues frame_feature" in line.refused
 
 
+class Glance(Uniform):
+    """A relevance that runs no network."""
+
+    reads_tokens = True
+
+
+class Guess(AbstractScout):
+    """A scout with a grid and a configuration of its own."""
+
+    supplies = frozenset({"scout", "scout_patches"})
+    patches = 9
+
+    def __init__(self, checkpoint: str) -> None:
+        self.checkpoint, self.host = checkpoint, None
+
+    @property
+    def identity(self) -> str:
+        if self.checkpoint == "nowhere":
+            raise ValueError("scout.checkpoint must be a folder")
+        return self.checkpoint
+
+    def meet(self, backbone) -> None:
+        self.host = backbone
+
+    def __call__(self, frames, question, tokens):
+        raise AssertionError("its network is not run")
+
+    def flops(self, frames, question):
+        return 2e12 * len(frames)
+
+
+def with_scout(known, folder: Path, pruner: str, checkpoint: str) -> Row:
+    one = row(known, folder, known.checkpoint, pruner, section("relevance", "uniform"))
+    one.config["scout"] = {"_target_": f"{__name__}.Guess", "checkpoint": checkpoint}
+    return one
+
+
+def test_a_relevance_that_reads_tokens_is_run_and_no_other(tiny, tmp_path, monkeypatch) -> None:
+    known = tiny()
+    asked = []
+    monkeypatch.setattr(Uniform, "__call__", lambda self, frames, tokens, question: asked.append(1) or torch.zeros(4))
+    assert not AbstractRelevance.reads_tokens
+    for target, times in (("kvtp.relevance.uniform.Uniform", 0), (f"{__name__}.Glance", 1 + 2)):
+        one = row(known, tmp_path, known.checkpoint, "random", {"_target_": target})
+        assert type(choosing(one)["relevance"]) is (Glance if times else Chance)
+        asked.clear()
+        (line,) = meter([one], [4], SIZE, 20, 2, repeats=2)
+        assert len(asked) == times
+        assert line.costs["selection/products"] > 0
+
+
+def test_a_scouts_cues_are_drawn_in_their_sizes_at_its_price(tiny, tmp_path) -> None:
+    known = tiny()
+    one = with_scout(known, tmp_path, "random", "some")
+    plain = row(known, tmp_path, known.checkpoint, "random", section("relevance", "uniform"))
+    deaf = choosing(one)["scout"]
+    assert isinstance(deaf, Deaf)
+    dry = DryBackbone(known, 20, 2)
+    tokens = dry.encode(films(3), frozenset())
+    first, again = (deaf(films(3), QUESTION, tokens).cues for _ in range(2))
+    assert first.scout.shape == (3 * 64,)
+    assert first.scout_patches.shape == (3, 9)
+    for cue in ("scout", "scout_patches"):
+        told = getattr(first, cue)
+        assert torch.equal(told, getattr(again, cue))
+        assert len(told.unique()) == told.numel()
+        assert 0 < told.min() < told.max() < 1
+    deaf.meet(dry)
+    assert deaf.real.host is dry
+    with_it, without = (meter([each], [4], SIZE, 20, 2)[0].costs["flops/method_tflops"] for each in (one, plain))
+    assert with_it - without == pytest.approx(8)
+
+
+def test_networks_that_are_not_run_are_told_by_name(tiny, tmp_path) -> None:
+    known = tiny()
+    with pytest.raises(CommandError, match=r"random: scout\.checkpoint must be a folder"):
+        meter([with_scout(known, tmp_path, "random", "nowhere")], [4], SIZE, 20, 2)
+    plain = row(known, tmp_path, known.checkpoint, "none", section("relevance", "uniform"))
+    scouted, both = (with_scout(known, tmp_path, pruner, "some") for pruner in ("random", "tome"))
+    both.config["relevance"] = section("relevance", "siglip", checkpoint="siglip_here")
+    assert [networks(one) for one in (plain, scouted, both)] == [
+        {},
+        {"scout": "some"},
+        {"predictor": "siglip_here", "scout": "some"},
+    ]
+    (told,) = beside_unpruned([plain, scouted, both])
+    assert [one.name for one in told] == [
+        "none",
+        "random (without its scout)",
+        "tome (without its predictor and its scout)",
+    ]
+
+
 def test_pictures_have_a_size(tmp_path) -> None:
     """Qwen2.5-VL makes a token of 28 × 28 pixels of two pictures."""
     host = hosts.host("qwen2_5_vl_7b", checkpoint=str(hosts.qwen2_5_vl(tmp_path)), min_pixels=28**2)
@@ -261,12 +424,14 @@ def test_pictures_have_a_size(tmp_path) -> None:
 
 
 def test_choosing_is_told_in_products(tiny, tmp_path, monkeypatch) -> None:
-    """Products that take 1, 2 and 4 s, choices that take 3, 2 and 8 s: ratios 3, 1 and 2, whose median is 2."""
+    """Products that take 1, 2 and 4 s, choices that take 3, 2 and 8 s (with scores that come from tokens in them):
+    ratios 3, 1 and 2, whose median is 2."""
     known, uniform = tiny(), section("relevance", "uniform")
     now = iter([0, 1, 10, 12, 20, 24])
     monkeypatch.setattr("kvtp.metric.meter.perf_counter", lambda: next(now))
-    chosen = iter([0.0, 3000.0, 0.0, 2000.0, 0.0, 8000.0])
-    monkeypatch.setattr(Stopwatch, "take", lambda clock: {"prune": next(chosen)})
+    spent = [{}, {"relevance": 1000.0, "prune": 2000.0}, {}, {"relevance": 2000.0, "prune": 0.0}, {}]
+    chosen = iter([*spent, {"scout": 9000.0, "relevance": 500.0, "prune": 7500.0}])
+    monkeypatch.setattr(Stopwatch, "take", lambda clock: next(chosen))
     answered, answer = [], Pipeline.answer
     monkeypatch.setattr(Pipeline, "answer", lambda *given: answered.append(len(given)) or answer(*given))
     (line,) = meter([row(known, tmp_path, known.checkpoint, "random", uniform)], [4], SIZE, 20, 2, repeats=3)
