@@ -1,8 +1,8 @@
 """Where the language model looks in a video while it reads a question, and what a method keeps (LLM-VTP, §4.5, A.2)."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import torch
@@ -68,13 +68,15 @@ class Cached:
 class Kept:
     """What is left of the visual tokens in the last layer: `count` in all; `per_frame` and `mask` (cells) without the
     tokens that the method made, which stand nowhere. `mask` None: no token is ever dropped, the method acts on the
-    cache alone. `cached` None: it has no cache policy."""
+    cache alone. `cached` None: it has no cache policy. `parts`: cells by what they are kept for, of methods that say
+    so and choose once, before the LLM."""
 
     reply: Reply
     count: int
     per_frame: Int64[Tensor, " T"]
     mask: Bool[Tensor, "T rows columns"] | None
     cached: Cached | None = None
+    parts: Mapping[str, Bool[Tensor, "T rows columns"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

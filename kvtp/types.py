@@ -161,9 +161,9 @@ class VisualTokens:
     def __len__(self) -> int:
         return len(self.frame)
 
-    @property
+    @cached_property
     def per_frame(self) -> Int64[Tensor, " T"]:
-        """Tokens alive in each frame."""
+        """Tokens alive in each frame."""  # waits for the device: once
         return torch.bincount(self.frame, minlength=self.frames)
 
     def keep(self, selection: "Selection") -> "VisualTokens":
@@ -204,8 +204,8 @@ class Selection:
     """Which rows stay: strictly ascending rows of the tokens given; −1 = a row without a source.
 
     `features` None = the rows unchanged, else what stands in them now (merged tokens). `everything`: said by a pruner
-    that keeps all rows as they are, so that nothing is copied. Only a pruner's `variant: official` may repeat or
-    permute rows.
+    that keeps all rows as they are, so that nothing is copied. Only a pruner's `variant: official` (Vista's `mapping:
+    official`) may repeat or permute rows.
     """
 
     index: Int64[Tensor, " N"]

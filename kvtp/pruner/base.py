@@ -112,6 +112,11 @@ class AbstractPruner(ABC):
         inside the LLM are made for it alone."""
         return self.cues
 
+    def parts(self, tokens: VisualTokens, budget: Budget) -> Mapping[str, Int64[Tensor, " n"]]:
+        """The rows that a call would keep, by what they are kept for, most telling first: for pictures. Empty where all
+        are kept for one reason."""
+        return {}
+
     @abstractmethod
     def __call__(self, tokens: VisualTokens, budget: Budget) -> Selection:
         """Raises ValueError, naming the range, for a ratio at which the method is undefined."""

@@ -1,10 +1,7 @@
 """Random: tokens of each frame drawn uniformly without replacement."""
 
-import hashlib
-
-import torch
-
 from kvtp.errors import check_whole
+from kvtp.pruner._lot import lot
 from kvtp.pruner._positions import Positions, checked
 from kvtp.pruner.base import AbstractPruner
 from kvtp.tensors import top_per_frame
@@ -23,7 +20,4 @@ class Random(AbstractPruner):
         self.positions = checked(positions)
 
     def __call__(self, tokens: VisualTokens, budget: Budget) -> Selection:
-        name = f"{self.question_id}/{self.seed}/{tokens.layer}"
-        generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
-        lot = torch.rand(len(tokens), generator=generator, dtype=torch.float64).to(tokens.frame.device)
-        return Selection(top_per_frame(lot, tokens, budget))
+        return Selection(top_per_frame(lot(tokens, self.question_id, self.seed), tokens, budget))

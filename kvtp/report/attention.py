@@ -6,6 +6,7 @@ below each picture stands for its tokens in order; where they have no frames eit
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from textwrap import wrap
 
 import matplotlib
@@ -31,6 +32,8 @@ LINE, MARGIN = 22, 12  # [pixels]
 DPI = 100
 HEAT = "inferno"
 BRIGHTEST = 0.99  # quantile of a layer's scores that is drawn brightest; all above it, too
+PARTS = ("red", "limegreen", "deepskyblue", "gold")  # what kept tokens are kept for, in order
+TINT = 0.45  # how much of a picture its colour hides
 UNSEEN, COVER = 0.7, 0.75  # brightness, in grey, where nothing attends to; how much of it the heat hides
 NARROWEST, LETTER = 1100, 9  # of a page, and of a letter of its words [pixels]
 
@@ -46,8 +49,9 @@ class Row:
 
 def attention_figure(one: Explained) -> Figure:
     """Frames with their times; per layer the pooled scores as heat, from 0 to the highest hundredth of the layer over
-    the whole video, below each frame its share of the attention to the video; frames with dropped tokens darkened,
-    below each what it has left. A method that drops none has no such row: the header says what happens to its cache."""
+    the whole video, below each frame its share of the attention to the video; frames with dropped tokens darkened and,
+    where tokens are kept for several reasons, tinted by them (Vista-LLM's figure 6), below each what it has left. A
+    method that drops none has no such row: the header says what happens to its cache."""
     shown = even(len(one.tokens), ACROSS)
     grid = one.looks[0].scores.shape[1:]
     film = _film(one.frames, len(one.tokens), shown, *grid)
@@ -61,7 +65,9 @@ def attention_figure(one: Explained) -> Figure:
         rows.append(Row(_layer_title(one, look), _edged(_heated(film, heat.numpy())), below))
     if one.kept is not None and one.kept.mask is not None:
         below = [str(int(one.kept.per_frame[t])) for t in shown]
-        rows.append(Row(_kept_title(one), _edged(_darkened(film, one.kept.mask[shown].numpy())), below))
+        parts = [mask[shown].numpy() for mask in one.kept.parts.values()]
+        dark = _darkened(film, one.kept.mask[shown].numpy(), parts)
+        rows.append(Row(_kept_title(one), _edged(dark), below))
     return _stacked(rows, _header(one))
 
 
@@ -105,12 +111,17 @@ def _heated(film: np.ndarray, heat: np.ndarray) -> np.ndarray:
     return grey * (1 - cover) + colours(seen)[..., :3] * cover
 
 
-def _darkened(film: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _darkened(film: np.ndarray, mask: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """`parts`: cells of the mask that have a colour each."""
     height, width = film.shape[1:3]
-    if mask.shape[1] == 1:
-        strip = np.where(_cells(mask, STRIP, width), 0.85, DROPPED)
-        return np.concatenate([film, strip[..., None].repeat(3, -1)], 1)
-    return np.where(_cells(mask, height, width)[..., None], film, film * DROPPED)
+    gridless = mask.shape[1] == 1
+    tall = STRIP if gridless else height
+    light = np.full((len(film), tall, width, 3), 0.85) if gridless else film
+    seen = np.where(_cells(mask, tall, width)[..., None], light, DROPPED if gridless else film * DROPPED)
+    for colour, part in zip(cycle(PARTS), parts):
+        tinted = seen * (1 - TINT) + np.array(to_rgb(colour)) * TINT
+        seen = np.where(_cells(part, tall, width)[..., None], tinted, seen)
+    return np.concatenate([film, seen], 1) if gridless else seen
 
 
 def _edges(one: Explained, shown: Int64[Tensor, " n"]) -> list[str]:
@@ -207,7 +218,9 @@ def _kept_title(one: Explained) -> str:
     assert one.kept is not None
     made = one.kept.count - int(one.kept.per_frame.sum())
     beside = f" ({made} made by it are not shown)" if made else ""
-    return f"{one.method} keeps {one.kept.count} of {int(one.tokens.sum())} tokens{beside}{_cached(one.kept)}"
+    parts = zip(cycle(PARTS), one.kept.parts.items())
+    told = "".join(f"; {colour}: {int(mask.sum())} {name}" for colour, (name, mask) in parts)
+    return f"{one.method} keeps {one.kept.count} of {int(one.tokens.sum())} tokens{beside}{told}{_cached(one.kept)}"
 
 
 def _cached(kept: Kept) -> str:

@@ -1,0 +1,110 @@
+"""Density peaks against the figures of Vista-LLM's released functions, and against loops over points."""
+
+import json
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from kvtp.pruner._density import density_peaks, squared_distances
+
+Point = Sequence[float]
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def exact_squares(points: Sequence[Point]) -> torch.Tensor:
+    """Through differences in double precision: distances that are equal on paper stay so."""
+    x = torch.tensor(points, dtype=torch.float64)
+    return ((x[:, None] - x).square().sum(2) / x.shape[1]).float()[None]
+
+
+def looped(
+    points: Sequence[Point], neighbours: int, itself: bool, far: str
+) -> tuple[list[float], list[float], list[float]]:
+    """Density, distance to the nearest denser point, their product."""
+    count = range(len(points))
+    apart = [[math.dist(p, q) / math.sqrt(len(p)) for q in points] for p in points]
+    density = []
+    for i in count:
+        squares = sorted(round(apart[i][j] ** 2, 12) for j in count if itself or j != i)[:neighbours]
+        density.append(math.exp(-sum(squares) / len(squares)) if squares else 1.0)
+    distance = []
+    for i in count:
+        denser = [apart[i][j] for j in count if density[j] > density[i]]
+        most = max(apart[i]) if far == "row" else max(map(max, apart))
+        distance.append(min(denser) if denser else most)
+    return density, distance, [a * b for a, b in zip(density, distance, strict=True)]
+
+
+@pytest.mark.parametrize("case", [0, 1], ids=["K=7", "K=2: two tied maxima, each with its own farthest point"])
+def test_released_figures(project_root, case: int) -> None:
+    golden = json.loads((project_root / "tests/fixtures/vista_golden.json").read_text())["dpc"][case]
+    figures = looped(golden["points"], golden["K"], itself=False, far="row")
+    for name, figure in zip(("rho", "delta", "gamma"), figures, strict=True):
+        assert figure == pytest.approx(golden[name], abs=6e-6), name
+    there = torch.ones(1, 8, dtype=torch.bool)
+    peaks = density_peaks(exact_squares(golden["points"]), there, golden["K"], itself=False, far="row")
+    assert peaks[0].tolist() == pytest.approx(golden["gamma"], abs=6e-6)
+
+
+@pytest.mark.parametrize(("itself", "far"), [(False, "row"), (True, "all"), (True, "row"), (False, "all")])
+@pytest.mark.parametrize("neighbours", [1, 2, 4, 30])
+def test_equals_loops(neighbours: int, itself: bool, far: str) -> None:
+    """FastVID's form is itself=True, far=all; Vista-LLM's the first. Points that are not there change nothing."""
+    points = normal(3, 9, 5, seed=neighbours)
+    there = torch.ones(3, 9, dtype=torch.bool)
+    there[1, [0, 4, 8]] = False
+    there[2, 2:] = False
+    points[~there] = 9.0
+    peaks = density_peaks(squared_distances(points), there, neighbours, itself, far)
+    for batch in range(3):
+        expected = looped(points[batch, there[batch]].tolist(), neighbours, itself, far)[2]
+        assert peaks[batch, there[batch]].tolist() == pytest.approx(expected, rel=1e-4)
+    assert (peaks[~there] == -torch.inf).all()
+
+
+@pytest.mark.parametrize("far", ["row", "all"])
+@pytest.mark.parametrize("itself", [True, False])
+def test_one_point_and_none(itself: bool, far: str) -> None:
+    there = torch.tensor([[False, True, False], [False, False, False]])
+    peaks = density_peaks(squared_distances(normal(2, 3, 4)), there, 7, itself, far)
+    nothing = -torch.inf
+    assert peaks.tolist() == [[nothing, 0, nothing], [nothing] * 3]  # density 1, but far from nothing
+
+
+def vista_peaks(*points: Point) -> list[float]:
+    there = torch.ones(1, len(points), dtype=torch.bool)
+    return density_peaks(squared_distances(torch.tensor([points])), there, 7, itself=False, far="row")[0].tolist()
+
+
+def test_two_points_are_equally_dense() -> None:
+    """exp(−d²)·d with d = 3/√1: a single neighbour, whatever was asked for."""
+    assert vista_peaks((1.0,), (4.0,)) == pytest.approx([3 * math.exp(-9)] * 2)
+
+
+def test_points_at_one_place() -> None:
+    assert vista_peaks(*[(0.25, 0.5, 3.0)] * 5) == [0.0] * 5
+
+
+def test_squared_distances_far_from_the_origin() -> None:
+    """Around their mean little cancels; against differences in double precision."""
+    points = normal(2, 6, 16) + 300
+    double = points.double()
+    expected = (double[:, :, None] - double[:, None]).square().mean(3)
+    squared = squared_distances(points)
+    assert torch.allclose(squared.double(), expected, atol=1e-5)
+    assert (squared.diagonal(dim1=1, dim2=2) == 0).all()
+
+
+def test_squared_distances_are_symmetric() -> None:
+    squared = squared_distances(normal(3, 50, 37))
+    assert torch.equal(squared, squared.mT)
+
+
+def test_squared_distances_of_half_precision() -> None:
+    points = normal(1, 6, 16).bfloat16()
+    assert torch.equal(squared_distances(points), squared_distances(points.float()))
