@@ -31,15 +31,15 @@ def assemble(rows: Sequence[Row]) -> list[Cell]:
     for row in rows:
         stages = {}
         for stage in STAGES:
-            # a predictor may share its backbone's tower: one for each
-            parts = [row.config[stage], row.config["backbone"] if stage == "relevance" else None]
+            # a predictor may share its backbone's tower, a scout's pictures may have its tokens' grid: one for each
+            parts = [row.config[stage], row.config["backbone"] if stage in ("relevance", "scout") else None]
             key = json.dumps(parts, sort_keys=True)
             if key not in made:
                 made[key] = make(stage, row.config[stage])
             stages[stage] = made[key]
         try:
             cells.append(Cell(row, Pipeline(**stages)))
-            _ = stages["backbone"].identity, stages["relevance"].identity
+            _ = [stages[stage].identity for stage in ("backbone", "relevance", "scout")]
         except ValueError as error:  # cues that this backbone cannot give, a checkpoint that is not there
             raise CommandError(f"{row.name}: {error}") from error
     return cells

@@ -23,8 +23,9 @@ from kvtp.ranks import adopt
 
 STAGES = ("benchmark", "frames", "backbone", "scout", "relevance", "budget", "pruner")
 OF_METHOD = ("relevance", "budget", "pruner", "scout")  # the groups that a method chooses
-OWN_RATIO = ("retention_ratio", "alpha", "cost")  # keys of pruners that decide how much they keep
-INSTEAD = ("merge_ratio", "important_ratio", "recent_ratio")  # such that take the place of a ratio
+OWN_RATIO = ("retention_ratio", "cost")  # keys of pruners that decide how much they keep
+OWN_WORD = {"kvtp.pruner.llm_vtp.LLMVTP": "alpha"}  # where it has another name, which elsewhere means something else
+INSTEAD = ("merge_ratio", "important_ratio", "recent_ratio", "tokens")  # such that take the place of a ratio
 UNPRUNED = "none"  # the pruner, and the method, that keep every token
 SEVERAL = ("methods", "retention_ratios", "rows")
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
@@ -33,6 +34,7 @@ NEUTRAL = (
     ("backbone", "device"),
     ("backbone", "device_map"),
     ("relevance", "device"),
+    ("scout", "device"),
     ("frames", "reader"),
     ("frames", "timeout"),
     ("frames", "workers"),
@@ -132,13 +134,30 @@ def _entries(cfg: DictConfig, given: Sequence[str]) -> list[dict[str, Any]] | No
         return rows
     axes = {"method": methods, "retention_ratio": ratios}
     axes = {key: values for key, values in axes.items() if values is not None}
+    chosen = _pruners(methods)
     for override in _parse(given):
         key = override.key_or_group
         if key in axes:
             raise CommandError(f"{key} and {key}s are both given; give one of them")
-        if ratios is not None and key in ("budget.retention_ratio", *(f"pruner.{own}" for own in OWN_RATIO)):
+        own = {"budget.retention_ratio", *(f"pruner.{word}" for target in chosen for word in _own_ratio(target))}
+        if ratios is not None and key in own:
             raise CommandError(f"{override.input_line} would hold for all retention_ratios; give one of them")
     return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())] if axes else None
+
+
+def _pruners(methods: Sequence[str] | None) -> set[str]:
+    """The classes that the methods (None: the command line) choose."""
+    if methods is None:
+        chosen = [HydraConfig.get().runtime.choices["pruner"]]
+    else:  # a name that there is not is told of when it is composed
+        known = [method for method in methods if (CONF / "method" / f"{method}.yaml").is_file()]
+        chosen = [method_choices(method)["pruner"] for method in known]
+    return {OmegaConf.load(CONF / "pruner" / f"{option}.yaml")._target_ for option in chosen}
+
+
+def _own_ratio(target: str | None) -> tuple[str, ...]:
+    """Keys of a pruner's class that decide how much it keeps."""
+    return (*OWN_RATIO, *([OWN_WORD[target]] if target in OWN_WORD else []))
 
 
 def _merge(given: Sequence[str], entry: Mapping[str, Any]) -> list[str]:
@@ -331,7 +350,7 @@ def _retention(sections: Mapping[str, Any]) -> Any:
         return granted
     if any(pruner.get(key) is not None for key in INSTEAD):
         return 0
-    own = (pruner.get(key) for key in OWN_RATIO)
+    own = (pruner.get(key) for key in _own_ratio(pruner.get("_target_")))
     return next((ratio for ratio in own if ratio is not None), granted)
 
 

@@ -140,6 +140,7 @@ class Explainer:
         try:
             line.backbone.load()
             line.relevance.load(line.backbone)
+            line.scout.load(line.backbone)
         except (ValueError, OSError) as error:  # files that are missing, or do not fit
             raise CommandError(str(error)) from error
         left_out: list[str] = []
@@ -219,8 +220,20 @@ class Explainer:
             per_frame=torch.bincount(tokens.frame[where], minlength=tokens.frames).cpu(),
             mask=kept_mask(tokens, where) if line.pruner.layers or line.pruner.at_input else None,
             cached=None if cache is None else Cached.of(answer, hides=bool(cache.watches)),
+            parts=self.parts(line, question, frames, tokens),
         )
         return replace(one, kept=kept)
+
+    def parts(
+        self, line: Pipeline, question: Question, frames: Frames, tokens: VisualTokens
+    ) -> dict[str, Bool[Tensor, "T rows columns"]]:
+        """Cells by what the method keeps them for; none of methods that choose inside the LLM."""
+        if line.pruner.layers != (0,):
+            return {}
+        _, seen, budget = line.weigh(question, frames, tokens)
+        if budget.retention_ratio == 1:
+            return {}
+        return {name: kept_mask(seen, rows) for name, rows in line.pruner.parts(seen, budget).items()}
 
     @property
     def pools(self) -> str:

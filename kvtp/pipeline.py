@@ -22,9 +22,9 @@ from kvtp.metric.latency import Stopwatch
 from kvtp.pruner.base import AbstractPruner, AbstractTowerPruner
 from kvtp.relevance.base import AbstractRelevance
 from kvtp.scout.base import AbstractScout
-from kvtp.types import INSIDE, Answer, Budget, Frames, Question, Selection, VideoRef, VisualTokens
+from kvtp.types import INSIDE, Answer, Budget, Frames, Prompt, Question, Selection, VideoRef, VisualTokens
 
-HEAD = frozenset({"probe_attention", "frame_feature"})  # cues that a tower's pooling head gives
+HEAD = frozenset({"probe_attention", "frame_feature"})  # cues that a tower's pooling head gives, if it is a SigLIP
 
 
 @dataclass
@@ -45,6 +45,7 @@ class Pipeline:
     compressing: dict[tuple[int, int], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.scout.meet(self.backbone)
         self._check_layers()
         if self.pruner.tower is not None:
             self._check_tower()
@@ -105,39 +106,56 @@ class Pipeline:
     def watch(
         self, video: str | VideoRef, cues: frozenset[str], following: Sequence[str | VideoRef] = ()
     ) -> tuple[Frames, VisualTokens]:
-        """What depends on the video alone, and is shared by its questions and by methods (`cues`: of all of them).
+        """What depends on the video alone, but for the predictor's look at it."""
+        frames = self.decode(video, following)
+        self.send_scout(frames, self.clock)
+        return frames, self.encode(frames, cues)
 
-        The `following` videos are decoded from now on, while the model works on this one.
-        """
+    def decode(self, video: str | VideoRef, following: Sequence[str | VideoRef]) -> Frames:
+        """The pictures. The `following` videos are decoded from now on, while the model works on this one."""
         with self.clock("decode_video"):
             frames = self.frames(video)
         for later in following:
             self.frames.prefetch(later)
+        return frames
+
+    def send_scout(self, frames: Frames, clock: Stopwatch) -> None:
+        """Has the scout begin with the video, if there is one. On CUDA it works beside what follows, in a queue of its
+        own, in which `clock` takes its time: as `scout_beside`, for what is waited for of it is part of `scout`."""
+        if self.scout.supplies:
+            stream = self.scout.stream
+            with clock("scout_video" if stream is None else "scout_beside", stream):
+                self.scout.look(frames)
+
+    def encode(self, frames: Frames, cues: frozenset[str]) -> VisualTokens:
+        """The tokens, shared by the video's questions and by methods (`cues`: of all of them)."""
         with self.clock("vision"):
             tower = self.tower
             if tower is None:
-                tokens = self.backbone.encode(frames, cues - INSIDE)
-            else:
-                tokens = self.backbone.encode_merging(frames, tower)
-        return frames, tokens
+                return self.backbone.encode(frames, cues - INSIDE)
+            return self.backbone.encode_merging(frames, tower)
 
     def look(self, frames: Frames) -> None:
         """What the predictor makes of the video alone, which is shared likewise."""
         with self.clock("relevance_video"):
             self.relevance.look(frames)
 
-    def answer(self, question: Question, frames: Frames, tokens: VisualTokens) -> tuple[Answer, MethodCost]:
-        """What depends on the question and on the method; and what choosing the tokens cost."""
-        self.pruner.question_id = question.id
+    def weigh(self, question: Question, frames: Frames, tokens: VisualTokens) -> tuple[Prompt, VisualTokens, Budget]:
+        """The tokens with what scout and words tell of them, and how many of them may stay."""
         prompt = self.benchmark.prompt(question, frames)
         with self.clock("embed"):
             tokens = self.backbone.ask(tokens, prompt)
-        with self.clock("scout"):
+        with self.clock("scout"), refusing():
             tokens = self.scout(frames, question, tokens)
         with self.clock("relevance"), refusing():
             relevance = self.relevance(frames, tokens, question)
         with self.clock("prune"), refusing():
-            budget = self.granted(relevance, tokens)
+            return prompt, tokens, self.granted(relevance, tokens)
+
+    def answer(self, question: Question, frames: Frames, tokens: VisualTokens) -> tuple[Answer, MethodCost]:
+        """What depends on the question and on the method; and what choosing the tokens cost."""
+        self.pruner.question_id = question.id
+        prompt, tokens, budget = self.weigh(question, frames, tokens)
         policy, selection = self.policy(budget), 0.0
         with self.clock("embed"):
             asked = replace(tokens, asked=self.pruner.cues & INSIDE)

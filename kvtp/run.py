@@ -69,7 +69,7 @@ class Run:
             "videos": self.benchmark.videos_identity,
             "accounting": str(ACCOUNTING),
         }
-        networks = (self.pipeline.backbone, self.pipeline.relevance)
+        networks = (self.pipeline.backbone, self.pipeline.relevance, self.pipeline.scout)
         weights = "+".join(network.identity for network in networks if network.identity)
         self.store.describe(self.row.config, self.row.overrides, self.questions, weights=weights, **marks)
         return ids.keys() - {id for id, row in self.store.read().items() if row.outcome not in ERRORS}

@@ -98,10 +98,11 @@ class Runner:
                 if videos:
                     try:
                         group[0].pipeline.backbone.load()  # here, that no question's time holds it
+                        for run in group:
+                            run.pipeline.relevance.load(run.pipeline.backbone)
+                            run.pipeline.scout.load(run.pipeline.backbone)
                     except (ValueError, OSError) as error:  # files that are missing, or do not fit
                         raise CommandError(str(error)) from error
-                    for run in group:
-                        run.pipeline.relevance.load(run.pipeline.backbone)
                     account = Account(group[0].pipeline.backbone)
                     for run in group:
                         run.write_as(ranks.rank, ranks.world, account, stack)
@@ -118,24 +119,21 @@ class Runner:
 
         Times [ms] are of the attempt that succeeded. Those of the video go to the first question of each run:
         `decode_video` is the wait for the decoder, which works ahead, and `vision` includes the cues of every method
-        in the group; `relevance_video` is the predictor's look at it. All other parts are of one question and one run.
+        in the group; `relevance_video` is the predictor's look at it, `scout_video` the scout's (`scout_beside` on
+        CUDA, where it is taken while the tower works). All other parts are of one question and one run.
         """
-        questions, *following = videos
-        first = group[0].pipeline
-        cues = frozenset[str]().union(*(run.pipeline.cues for run in group))
-        watch = partial(first.watch, questions[0].video, cues, [later[0].video for later in following])
-        seen, watching = self._try(watch, first.clock, questions[0].ref.path)
+        questions, path = videos[0], videos[0][0].ref.path
+        seen, watching, scouting = self._watch(group, videos)
         looking: dict[int, Mapping[str, float]] = {}
         for run in group:
             mine = [question for question in questions if question.id in run.pending]
             predictor = id(run.pipeline.relevance)
             if mine and predictor not in looking and not isinstance(seen, Failure):
                 # should it fail, it does so again with the first question, which tells
-                looking[predictor] = self._try(
-                    partial(run.pipeline.look, seen[0]), run.pipeline.clock, questions[0].ref.path
-                )[1]
+                looking[predictor] = self._try(partial(run.pipeline.look, seen[0]), run.pipeline.clock, path)[1]
+            of_video = {**watching, **scouting.get(id(run.pipeline.scout), {}), **looking.get(predictor, {})}
             for place, question in enumerate(mine):
-                times = {**watching, **looking.get(predictor, {})} if place == 0 else {}
+                times = of_video if place == 0 else {}
                 if isinstance(seen, Failure):
                     progress.add(run.record(question, seen, None, times))
                     continue
@@ -144,6 +142,31 @@ class Runner:
                 progress.add(run.record(question, done, seen[0].reader, {**times, **answering}))
                 if not isinstance(done, Failure):
                     self._show(run, question, *seen, done)
+
+    def _watch(
+        self, group: list[Run], videos: list[list[Question]]
+    ) -> tuple[tuple[Frames, VisualTokens] | Failure, Mapping[str, float], Mapping[int, Mapping[str, float]]]:
+        """Pictures and tokens of the first video, their times, and those of each scout that looks at it. Scouts begin
+        before the tower does, and nothing waits for them here but the clocks, at the end."""
+        questions, *following = videos
+        first, path = group[0].pipeline, questions[0].ref.path
+        decode = partial(first.decode, questions[0].video, [later[0].video for later in following])
+        frames, decoding = self._try(decode, first.clock, path)
+        if isinstance(frames, Failure):
+            return frames, decoding, {}
+        clocks: dict[int, Stopwatch] = {}
+        for run in group:
+            scout = id(run.pipeline.scout)
+            if scout not in clocks and any(question.id in run.pending for question in questions):
+                clocks[scout] = Stopwatch()
+                try:
+                    run.pipeline.send_scout(frames, clocks[scout])
+                except Exception:
+                    clocks[scout] = Stopwatch()  # it fails again with the first question, which tells
+        cues = frozenset[str]().union(*(run.pipeline.cues for run in group))
+        tokens, encoding = self._try(partial(first.encode, frames, cues), first.clock, path)
+        scouting = {scout: clock.take() for scout, clock in clocks.items()}
+        return (tokens if isinstance(tokens, Failure) else (frames, tokens)), {**decoding, **encoding}, scouting
 
     def _show(self, run: Run, question: Question, frames: Frames, tokens: VisualTokens, done: Answered) -> None:
         """A picture is no reason to lose answers."""

@@ -12,11 +12,14 @@ from transformers import (
     CLIPModel,
     CLIPTokenizer,
     SiglipImageProcessor,
+    SiglipModel,
 )
 
 from kvtp.backbone._new import new_llava, new_siglip, new_tokenizer
+from kvtp.backbone._pixels import HALF
 from kvtp.data._describe import corpus
 from kvtp.relevance._fusion import Fusion
+from kvtp.scout._new import new_blip2, new_words, save_scout
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -51,6 +54,7 @@ def random_checkpoints(tmp_path_factory):
         SiglipImageProcessor(size={"height": 128, "width": 128}).save_pretrained(folder / name)
     Fusion(2, 0.1, 0.2, "paper", 0.05).save(folder / "tiny_kvtp")
     _random_clip(folder / "tiny_clip")
+    _random_scout(folder / "tiny_qformer", siglip)
     return folder
 
 
@@ -69,6 +73,19 @@ def _random_clip(folder: Path) -> None:
     words.save_pretrained(folder)
     side = {"height": 32, "width": 32}
     CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=side).save_pretrained(folder)
+
+
+def _random_scout(folder: Path, siglip: SiglipModel) -> None:
+    """Each weight spread as 1/√columns: as transformers draws them, attention is all but even."""
+    words = new_words(corpus(), 300)
+    layers = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}
+    model = new_blip2(siglip, {**layers, "max_position_embeddings": 24}, 6, 16, words, 0)
+    for weight in model.qformer.parameters():
+        if weight.ndim == 2:
+            torch.nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
+    for weight in (model.query_tokens, *model.embeddings.parameters()):
+        torch.nn.init.normal_(weight, std=1.0)
+    save_scout(model, words, folder, HALF, HALF)
 
 
 @pytest.fixture(scope="session")

@@ -135,10 +135,16 @@ def test_the_retention_ratio_is_the_one_that_acts() -> None:
         (row,) = rows(f"method={method}", f"{own}=0.4")
         assert row.retention_ratio == 0.4, "the method's own is what acts"
         assert re.fullmatch(rf"{method}_tiny_folder_0\.4_[0-9a-f]{{8}}", row.run_id)
+    (row,) = rows("method=vista", "retention_ratio=0.1", "pruner.alpha=0.4")
+    assert row.retention_ratio == 0.1, "its alpha is a weight"
+    assert [row.retention_ratio for row in rows("method=vista", "retention_ratios=[0.1]", "pruner.alpha=0.4")] == [0.1]
     assert rows("method=prumerge_plus", "retention_ratio=0.1")[0].retention_ratio == 0
     (row,) = rows("method=fastv", "retention_ratio=1", "pruner.retention_ratio=0.4")
     assert row.retention_ratio == 1, "where all is granted no pruner is called"
-    for told in ("prumerge_plus pruner.ratio=0.1", "dycoke pruner.merge_ratio=0.7", "look_m pruner.recent_ratio=0.05"):
+    for told in (
+        *("prumerge_plus pruner.ratio=0.1", "dycoke pruner.merge_ratio=0.7", "look_m pruner.recent_ratio=0.05"),
+        "visionzip pruner.tokens=50",
+    ):
         method, own = told.split()
         assert rows(f"method={method}", own)[0].retention_ratio == 0, "what is kept is told by tokens alone"
     assert [row.retention_ratio for row in rows("method=tome", "retention_ratios=[0.1,0.3]")] == [0.1, 0.3]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toys import ToyBenchmark, ToyFilm
+from toys import ToyBenchmark, ToyFilm, component, unchecked
 
 from kvtp.budget.base import AbstractBudget
 from kvtp.pipeline import Pipeline, Refused
@@ -191,6 +191,108 @@ def test_a_scout_may_give_the_cue(line):
     line(pruner, FIFTH, scout=Brightest())(QUESTION)
     before, after = (call.cues.scout for call in pruner.calls)
     assert torch.equal(after, before[pruner.calls[1].original]), "cues follow their tokens"
+
+
+class Early(AbstractScout):
+    """Writes down who comes when."""
+
+    supplies = frozenset({"scout"})
+
+    def __init__(self):
+        self.met, self.told = [], []
+
+    def meet(self, backbone):
+        self.met.append(backbone)
+
+    def look(self, frames):
+        self.told.append(("looks", len(frames)))
+
+    def __call__(self, frames, question, tokens):
+        self.told.append(("scores", question.id))
+        return replace(tokens, cues=replace(tokens.cues, scout=torch.arange(len(tokens)).float()))
+
+    def flops(self, frames, question):
+        return 7.0
+
+
+def test_a_scout_begins_before_the_tower(tiny, line, monkeypatch):
+    scout, backbone = Early(), tiny(max_new_tokens=4, newline="none")
+    encode = backbone.encode
+    monkeypatch.setattr(backbone, "encode", lambda *asked: scout.told.append(("tower", 4)) or encode(*asked))
+    pipeline = line(Recorder(), FIFTH, scout=scout, backbone=backbone)
+    assert scout.met == [backbone]
+    assert "model" not in backbone.__dict__, "it is met before it has weights"
+    seen = pipeline.watch("v", pipeline.cues)
+    assert scout.told == [("looks", 4), ("tower", 4)]
+    assert pipeline.clock.take().keys() == {"decode_video", "scout_video", "vision"}
+    for _ in range(2):
+        _, cost = pipeline.answer(QUESTION, *seen)
+        assert cost.predictor == 7
+    assert scout.told[2:] == [("scores", "q")] * 2
+
+
+def test_what_a_scout_cannot_score_is_refused(line):
+    class Blind(Early):
+        def __call__(self, frames, question, tokens):
+            raise ValueError("tokens must have a place")
+
+    with pytest.raises(Refused, match="must have a place"):
+        line(Recorder(), FIFTH, scout=Blind())(QUESTION)
+
+
+def test_a_scouts_time_is_taken_where_it_works(line, monkeypatch):
+    """On a GPU, at both ends of its look, in a queue of its own; that of all else in the queue that is in use."""
+    queues = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            pass
+
+        def record(self, stream="in use"):
+            queues.append(stream)
+
+        def elapsed_time(self, other):
+            return 1.0
+
+    class Beside(Early):
+        stream = "beside"
+
+        def look(self, frames):
+            queues.append("looks")
+
+    pipeline = line(Recorder(), FIFTH, scout=Beside())
+    pipeline.backbone.load()
+    for name in ("is_available", "is_initialized"):
+        monkeypatch.setattr(torch.cuda, name, lambda: True)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *gpu: queues.append("waits"))
+    with unchecked():
+        pipeline.watch("v", pipeline.cues)
+        assert queues == ["in use", "in use", "beside", "looks", "beside", "in use", "in use"]
+        assert pipeline.clock.take() == {"decode_video": 1.0, "scout_beside": 1.0, "vision": 1.0}
+
+
+@pytest.mark.parametrize("cue", ["scout", "scout_patches"])
+def test_the_scout_of_vista_reaches_the_pruner(line, random_checkpoints, cue):
+    """And stays with its tokens, or with all frames where it is the scout's own grid."""
+
+    class Reads(Recorder):
+        cues = frozenset({cue})
+
+    checkpoint = str(random_checkpoints / "tiny_qformer")
+    scout, pruner = component("scout", "qformer", checkpoint=checkpoint, device="cpu"), Reads((0, 2))
+    pipeline = line(pruner, FIFTH, scout=scout)
+    with torch.inference_mode():
+        seen = pipeline.watch("v", pipeline.cues)
+        _, cost = pipeline.answer(QUESTION, *seen)
+    assert cost.predictor == scout.flops(seen[0], QUESTION) > 0
+    before, after = pruner.calls
+    assert before.cues.scout.shape == (256,)
+    assert before.cues.scout.std() > 0
+    assert after.cues.scout.equal(before.cues.scout[after.original])
+    assert before.cues.scout_patches.shape == after.cues.scout_patches.shape == (4, 256)
+    highest = before.cues.scout_patches.view(4, 8, 2, 8, 2).amax((2, 4))  # 16 × 16 patches on 8 × 8 tokens
+    assert before.cues.scout.view(4, 8, 8).equal(highest)
 
 
 def test_the_clock_names_every_part(line):

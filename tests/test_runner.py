@@ -24,6 +24,7 @@ from kvtp.pipeline import Pipeline
 from kvtp.pruner.base import AbstractPruner
 from kvtp.relevance.base import AbstractRelevance
 from kvtp.runner import Runner
+from kvtp.scout.base import AbstractScout
 from kvtp.scout.none import NoScout
 from kvtp.store import Store
 from kvtp.types import Answer, Budget, Frames, Prediction, Prompt, Question, Selection, Verdict, VisualTokens
@@ -187,12 +188,42 @@ class Keep(AbstractPruner):
         return Selection(torch.arange(len(tokens)))
 
 
+class Scout(AbstractScout):
+    """Looks at films but for those called `unseen`."""
+
+    supplies = frozenset({"scout"})
+
+    def __init__(self, world: "World", identity: str = "") -> None:
+        self.world, self._identity = world, identity
+        self.loads, self.looked = 0, []
+
+    @property
+    def identity(self) -> str:
+        return self._identity
+
+    def load(self, backbone: AbstractBackbone) -> None:
+        self.loads += 1
+
+    def look(self, frames: Frames) -> None:
+        video = self.world.frames.read[-1]
+        assert len(self.world.model.encoded) == len(self.world.frames.read) - 1, "the tower comes after it"
+        self.looked.append(video)
+        if video.startswith("unseen"):
+            raise RuntimeError("out of memory")
+
+    def __call__(self, frames: Frames, question: Question, tokens: VisualTokens) -> VisualTokens:
+        if self.looked[-1].startswith("unseen"):
+            raise RuntimeError("out of memory")
+        return tokens
+
+
 class World:
     """Stages that several runs share, and their folders."""
 
     def __init__(self, root: Path, *asked: tuple[str, str]) -> None:
         self.root, self.benchmark, self.frames, self.model = root, Benchmark(*asked), Files(), Model()
         self.logger: dict[str, Any] = {}
+        self.scouts: dict[str, AbstractScout] = {}  # of runs that have one
 
     def run(
         self,
@@ -219,10 +250,13 @@ class World:
         return [
             Cell(
                 Row(name, name, self.root / name, choices, (), config),
-                Pipeline(self.benchmark, self.frames, self.model, NoScout(), Even(), budget, Keep(*name.split("+"))),
+                Pipeline(self.benchmark, self.frames, self.model, *self.choosing(name, budget)),
             )
             for name in names
         ]
+
+    def choosing(self, name: str, budget: AbstractBudget) -> tuple[Any, ...]:
+        return self.scouts.get(name, NoScout()), Even(), budget, Keep(*name.split("+"))
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.root / name / "predictions.jsonl").read_text().splitlines()]
@@ -265,6 +299,40 @@ def test_a_video_is_read_once_for_all(tmp_path: Path) -> None:
         decoded = ["decode_video" in row["timings_ms"] for row in world.rows(name)]
         assert decoded == [True, True, False, True]  # with the first question of each video
         assert all("decode" in row["timings_ms"] for row in world.rows(name))
+
+
+def test_a_scout_looks_at_a_video_once_for_all(tmp_path: Path) -> None:
+    """And before the tower; its time is told with the first question of the runs that it works for."""
+    world = World(tmp_path, ("film", "A"), ("other", "A"), ("film", "B"))
+    one, another = Scout(world), Scout(world)
+    world.scouts = {"tower_states": one, "probe_attention": one, "tower_states+probe_attention": another}
+    world.run("probe_attention+tower_states", *world.scouts)
+    assert one.looked == another.looked == ["film", "other"]
+    for name in world.scouts:
+        assert ["scout_video" in row["timings_ms"] for row in world.rows(name)] == [True, True, False]
+        assert all("vision" in row["timings_ms"] for row in world.rows(name)[:2])
+    assert not any("scout_video" in row["timings_ms"] for row in world.rows("probe_attention+tower_states"))
+
+
+def test_a_scout_looks_for_those_who_ask(tmp_path: Path) -> None:
+    """Not for a run whose questions about the video are answered."""
+    world = World(tmp_path, ("film", "A"))
+    world.run("tower_states")
+    scout = world.scouts["tower_states"] = Scout(world)
+    world.frames.read.clear()
+    world.model.encoded.clear()
+    world.run("tower_states", "probe_attention")
+    assert (scout.looked, world.frames.read) == ([], ["film"])
+
+
+def test_a_scout_that_fails_is_its_own_runs_failure(tmp_path: Path) -> None:
+    world = World(tmp_path, ("unseen film", "A"), ("film", "B"))
+    world.scouts = {"tower_states": Scout(world)}
+    world.run("probe_attention", "tower_states")
+    assert [row["outcome"] for row in world.rows("probe_attention")] == ["wrong", "correct"]
+    failed, answered = world.rows("tower_states")
+    assert (failed["outcome"], failed["text"]) == ("model_error", "RuntimeError: out of memory")
+    assert answered["outcome"] == "correct"
 
 
 def test_as_many_videos_are_fetched_ahead_as_the_frames_take(tmp_path: Path) -> None:
@@ -425,6 +493,27 @@ def test_other_weights_do_not_resume(tmp_path: Path) -> None:
     world.run("tower_states")
     world.model.weights = "trained further"
     with pytest.raises(CommandError, match=r"made with other weights: .* move that folder away"):
+        world.run("tower_states")
+
+
+def test_a_scout_with_other_weights_does_not_resume(tmp_path: Path) -> None:
+    world = World(tmp_path, ("film", "A"))
+    world.scouts["tower_states"] = Scout(world, "first")
+    world.run("tower_states")
+    world.run("tower_states")
+    world.scouts["tower_states"] = Scout(world, "trained further")
+    with pytest.raises(CommandError, match=r"made with other weights: .* move that folder away"):
+        world.run("tower_states")
+
+
+def test_files_of_a_scout_that_do_not_load_are_one_line(tmp_path: Path) -> None:
+    class Lacking(Scout):
+        def load(self, backbone: AbstractBackbone) -> None:
+            raise ValueError("scout.checkpoint lacks 3 of its weights")
+
+    world = World(tmp_path, ("film", "A"))
+    world.scouts["tower_states"] = Lacking(world)
+    with pytest.raises(CommandError, match="lacks 3 of its weights"):
         world.run("tower_states")
 
 

@@ -109,6 +109,11 @@ class AbstractBackbone(ABC):
         """The cues that this checkpoint can give, besides those that every decoder gives (`kvtp.types.INSIDE`)."""
 
     @property
+    def gridded(self) -> bool:
+        """Whether each of its tokens has a place in the picture."""
+        return True
+
+    @property
     def prunes_tower(self) -> bool:
         """Whether a pruner may act inside the vision tower: tokens are neither pooled nor followed row by row."""
         return False

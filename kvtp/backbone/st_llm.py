@@ -262,6 +262,10 @@ class StLlm(VicunaHost):
                 "video_input=all"
             )
 
+    @property
+    def gridded(self) -> bool:
+        return False
+
     def places(self, frames: int, size: Size) -> dict[str, Any]:
         self.check(frames)
         return grid(PICKED if self.residual else frames, 1, self.sizes.queries, self.home)

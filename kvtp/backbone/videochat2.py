@@ -161,6 +161,10 @@ class VideoChat2(VicunaHost):
         segment = (pictures - 1) / self.frames
         return (segment / 2 + (segment * torch.arange(self.frames).double()).round()).long()
 
+    @property
+    def gridded(self) -> bool:
+        return False
+
     def places(self, frames: int, size: Size) -> dict[str, Any]:
         self.shown(frames)
         return grid(1, 1, sum(self.sizes.queries), self.home)

@@ -61,8 +61,8 @@ def _latency(answered: Sequence[Prediction]) -> dict[str, float]:
         for part, ms in row.timings_ms.items():
             times[part].append(ms)
     parts = {f"latency/{part}_ms": median(found) for part, found in times.items()}
-    whole = {"latency/question_ms": sum(parts.values())} if "prune" in times else {}
-    return parts | whole
+    in_turn = sum(ms for part, ms in parts.items() if part != "latency/scout_beside_ms")
+    return parts | ({"latency/question_ms": in_turn} if "prune" in times else {})
 
 
 def _memory(answered: Sequence[Prediction]) -> dict[str, float]:

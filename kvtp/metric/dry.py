@@ -70,6 +70,10 @@ class DryBackbone(AbstractBackbone):
         return self.real.supplies
 
     @property
+    def gridded(self) -> bool:
+        return self.real.gridded
+
+    @property
     def prunes_tower(self) -> bool:
         return self.real.prunes_tower
 

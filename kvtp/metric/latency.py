@@ -12,7 +12,8 @@ class Stopwatch:
     """Time [ms] per part, summed over its visits.
 
     Wall time on a CPU. On CUDA, events stand at both ends of a part, among the work queued there: what the device
-    takes, and its waits for the host within the part. Nothing else waits for them before `take` does.
+    takes, and its waits for the host within the part. Nothing else waits for them before `take` does. They stand in the
+    queue that is in use, or in the `stream` given: times of parts in several queues overlap.
     """
 
     def __init__(self) -> None:
@@ -20,13 +21,13 @@ class Stopwatch:
         self.queued: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
 
     @contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
+    def __call__(self, part: str, stream: torch.cuda.Stream | None = None) -> Iterator[None]:
         if on_cuda():
-            begun = _event()
+            begun = _event(stream)
             try:
                 yield
             finally:
-                self.queued.append((part, begun, _event()))
+                self.queued.append((part, begun, _event(stream)))
         else:
             start = perf_counter()
             try:
@@ -61,7 +62,10 @@ def synchronise() -> None:
                 torch.cuda.synchronize(gpu)
 
 
-def _event() -> torch.cuda.Event:
+def _event(stream: torch.cuda.Stream | None) -> torch.cuda.Event:
     event = torch.cuda.Event(enable_timing=True)
-    event.record()
+    if stream is None:
+        event.record()
+    else:
+        event.record(stream)
     return event
