@@ -28,14 +28,20 @@ NO_CLASS = {
 }
 GRID = {"tome_vit": NO_CLASS["tome_vit"]}
 HEADLESS = {"prumerge": PROBE, "fastvid": PROBE}
+QFORMER = {
+    "tome": STATES,
+    "vista": "the tokens of .* have none",
+    "visionzip": "needs the cues .*tower_keys",
+    "holitom": "needs the cues .*received_attention",
+}
 REFUSED = {
     "tiny": NO_CLASS,
     "llava_video": NO_CLASS,
     "pllava": GRID | HEADLESS,
     "tarsier": GRID | HEADLESS,
     "qwen2_5_vl": NO_CLASS,
-    "videochat2": NO_CLASS | HEADLESS | {"tome": STATES},
-    "st_llm": NO_CLASS | HEADLESS | {"tome": STATES},
+    "videochat2": NO_CLASS | HEADLESS | QFORMER,
+    "st_llm": NO_CLASS | HEADLESS | QFORMER,
 }
 # these models have 3 or 4 layers, and few frames
 SETTINGS = {
@@ -115,6 +121,10 @@ def test_one_question(family, method, make, loaded, stages):
         assert sum(visual) / len(visual) == pytest.approx(0.5 * full, abs=1)
     elif method == "dycoke":  # a single frame is compared with none
         assert (visual[-1] == full) if frames == 1 else (0.5 * full - frames < visual[-1] <= 0.5 * full)
+    elif (
+        method == "holitom"
+    ):  # each frame's share is rounded up; where all stands still, its first frame is all there is
+        assert min(RETENTION * full, each) <= visual[-1] < RETENTION * full + 2 * frames
     elif pruner in ("prumerge_plus", "prumerge_original"):  # as many as are outliers, and one for the rest
         assert 0 < visual[-1] <= full
     else:
@@ -132,6 +142,7 @@ def test_one_question(family, method, make, loaded, stages):
             "uniform": frames * int(RETENTION * each),
             "softmax": round(RETENTION * full),
             "topk": max(1, round(RETENTION * frames)) * each,
+            "segment": round(RETENTION * full),
         }
         assert visual[-1] == (left[method] if method in left else budgets[method_choices(method)["budget"]])
 
