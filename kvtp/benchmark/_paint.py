@@ -55,20 +55,25 @@ def paint(film: Film, settings: Settings) -> Iterator[UInt8[np.ndarray, "side si
             now = clip * settings.fps + tick
             picture = _background(settings.side, now * 64 // settings.fps, *waves)
             for shape, tone, size, start, drift in passing:
-                _stamp(picture, shape, (tone,) * 3, size, _moved(start, drift, tick, settings))
+                picture[_area(shape, size, _moved(start, drift, tick, settings), settings.side)] = tone
             if clip in events:
                 _show(picture, events[clip], tick, settings)
             yield picture.astype(np.uint8)
 
 
-def _show(picture: Int32[np.ndarray, "side side 3"], event: Event, tick: int, settings: Settings) -> None:
+def outline(event: Event, tick: int, settings: Settings) -> Bool[np.ndarray, "side side"]:
+    """The pixels of an event's object, `tick` pictures after a clip of it began."""
     quarter = UNITS // 4
     place = PLACES.index(event.place)
     centre = (
         quarter + 2 * quarter * (place // 2) + event.offset[0],
         quarter + 2 * quarter * (place % 2) + event.offset[1],
     )
-    _stamp(picture, event.shape, COLOURS[event.colour], 11, _moved(centre, event.drift, tick, settings))
+    return _area(event.shape, 11, _moved(centre, event.drift, tick, settings), settings.side)
+
+
+def _show(picture: Int32[np.ndarray, "side side 3"], event: Event, tick: int, settings: Settings) -> None:
+    picture[outline(event, tick, settings)] = COLOURS[event.colour]
 
 
 def _grey(rng: np.random.Generator) -> tuple[str, int, int, tuple[int, int], tuple[int, int]]:
@@ -97,13 +102,10 @@ def _background(
     return np.stack(channels, -1)
 
 
-def _stamp(
-    picture: Int32[np.ndarray, "side side 3"], shape: str, colour: tuple[int, ...], size: int, centre: tuple[int, int]
-) -> None:
-    """Paint a shape of radius `size`/64 of the side."""
-    side = picture.shape[0]
+def _area(shape: str, size: int, centre: tuple[int, int], side: int) -> Bool[np.ndarray, "side side"]:
+    """The pixels of a shape of radius `size`/64 of the side."""
     row, column = np.mgrid[:side, :side].astype(np.int32)
-    picture[_inside(shape, row - centre[0], column - centre[1], side * size // UNITS)] = colour
+    return _inside(shape, row - centre[0], column - centre[1], side * size // UNITS)
 
 
 def _inside(
