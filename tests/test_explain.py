@@ -99,6 +99,21 @@ def test_what_the_method_keeps_and_what_both_reply(cell):
     torch.testing.assert_close(bare.looks[0].scores, one.looks[0].scores)
 
 
+def test_what_tokens_are_kept_for(cell):
+    """Vista's figure 6: foveal are the half that received most attention in the tower, sorted by hand."""
+    made = cell(pruner=component("pruner", "vista", saliency="intrinsic", rho=0.5))
+    (one,) = explainer(layers=[2])(made)
+    foveal, anchors = (one.kept.parts[name] for name in ("foveal", "anchors"))
+    assert not (foveal & anchors).any()
+    assert torch.equal(foveal | anchors, one.kept.mask)
+    _, tokens = made.pipeline.watch(one.question.video, made.pipeline.cues)
+    for frame, seen in enumerate(tokens.cues.received_attention.reshape(16, 64).tolist()):
+        best = sorted(range(64), key=lambda place: -seen[place])[:8]
+        assert foveal[frame].flatten().nonzero().squeeze(1).tolist() == sorted(best)
+    (plain,) = explainer(layers=[2])(cell())
+    assert plain.kept.parts == {}, "random has one kind"
+
+
 def test_a_method_without_a_ratio(cell):
     (one,) = explainer(layers=[1])(cell(method="text_only"))
     assert (one.method, one.kept.count) == ("text_only", 0)

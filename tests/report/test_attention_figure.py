@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from toys import toy_question
 
 from kvtp.explain import Cached, Explained, Kept, Look, Reply
-from kvtp.report.attention import ACROSS, DROPPED, EDGE, SIDE, STRIP, attention_figure, even
+from kvtp.report.attention import ACROSS, DROPPED, EDGE, PARTS, SIDE, STRIP, TINT, attention_figure, even
 from kvtp.report.contact_sheet import CONTEXT, KEY, OTHER
 from kvtp.report.explained import by_layer, file_name, lines, page, shares, shown
 from kvtp.types import Frames
@@ -89,6 +89,35 @@ def test_heat_kept_edges_and_words():
         "A. cup    B. book    → A",
         "all 8 tokens: “A” (correct)    toy at 0.5, 6 tokens: “B” (wrong)",
     ]
+
+
+@pytest.mark.parametrize("grid", [(2, 2), (1, 4)])
+def test_kept_cells_are_tinted_by_what_they_are_kept_for(grid):
+    """Over white: two fifths and a bit of their colour, the rest white; dropped cells stay dark."""
+    rows, columns = grid
+    mask = torch.tensor(MASK, dtype=torch.bool).reshape(2, rows, columns)
+    first = torch.zeros_like(mask)
+    first[0, 0, 0] = first[1, 0, 1] = True
+    one = explained(TWO.reshape(2, rows, columns), [0.1, 0.3], kept=mask.tolist())
+    one = replace(one, kept=replace(one.kept, parts={"foveal": first, "anchors": mask & ~first}))
+    figure = attention_figure(one)
+    picture = figure.axes[2].images[0].get_array()
+    for frame in range(2):
+        if rows > 1:
+            seen, white = cells(picture, frame), 1.0
+        else:
+            width = SIDE + 2 * EDGE
+            strip = picture[EDGE + SIDE + STRIP // 2, frame * width + EDGE : (frame + 1) * width - EDGE]
+            seen, white = strip.reshape(1, columns, -1, 3)[:, :, 2], 0.85
+        for row in range(rows):
+            for column in range(columns):
+                if not mask[frame, row, column]:
+                    expected = [DROPPED] * 3
+                else:
+                    colour = to_rgb(PARTS[0] if first[frame, row, column] else PARTS[1])
+                    expected = [white * (1 - TINT) + TINT * part for part in colour]
+                assert seen[row, column].tolist() == pytest.approx(expected, abs=1e-6)
+    assert titles(figure)[2].endswith("(1 made by it are not shown); red: 2 foveal; limegreen: 3 anchors")
 
 
 def test_heat_is_as_high_as_the_layers_highest_hundredth():
