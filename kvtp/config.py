@@ -134,25 +134,14 @@ def _entries(cfg: DictConfig, given: Sequence[str]) -> list[dict[str, Any]] | No
         return rows
     axes = {"method": methods, "retention_ratio": ratios}
     axes = {key: values for key, values in axes.items() if values is not None}
-    chosen = _pruners(methods)
+    target = cfg.pruner._target_  # whose keys a command line can give: a method's own are not known to it
     for override in _parse(given):
         key = override.key_or_group
         if key in axes:
             raise CommandError(f"{key} and {key}s are both given; give one of them")
-        own = {"budget.retention_ratio", *(f"pruner.{word}" for target in chosen for word in _own_ratio(target))}
-        if ratios is not None and key in own:
+        if ratios is not None and key in ("budget.retention_ratio", *(f"pruner.{own}" for own in _own_ratio(target))):
             raise CommandError(f"{override.input_line} would hold for all retention_ratios; give one of them")
     return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())] if axes else None
-
-
-def _pruners(methods: Sequence[str] | None) -> set[str]:
-    """The classes that the methods (None: the command line) choose."""
-    if methods is None:
-        chosen = [HydraConfig.get().runtime.choices["pruner"]]
-    else:  # a name that there is not is told of when it is composed
-        known = [method for method in methods if (CONF / "method" / f"{method}.yaml").is_file()]
-        chosen = [method_choices(method)["pruner"] for method in known]
-    return {OmegaConf.load(CONF / "pruner" / f"{option}.yaml")._target_ for option in chosen}
 
 
 def _own_ratio(target: str | None) -> tuple[str, ...]:

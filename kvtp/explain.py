@@ -228,7 +228,7 @@ class Explainer:
         self, line: Pipeline, question: Question, frames: Frames, tokens: VisualTokens
     ) -> dict[str, Bool[Tensor, "T rows columns"]]:
         """Cells by what the method keeps them for; none of methods that choose inside the LLM."""
-        if line.pruner.layers != (0,):
+        if line.pruner.layers != (0,) or type(line.pruner).parts is AbstractPruner.parts:
             return {}
         _, seen, budget = line.weigh(question, frames, tokens)
         if budget.retention_ratio == 1:

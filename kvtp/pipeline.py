@@ -1,7 +1,8 @@
 """The line, top to bottom: video ─▶ frames ─▶ tokens ─▶ relevance ─▶ budget ─▶ selection ─▶ LLM ─▶ answer."""
 
+import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
@@ -24,6 +25,7 @@ from kvtp.relevance.base import AbstractRelevance
 from kvtp.scout.base import AbstractScout
 from kvtp.types import INSIDE, Answer, Budget, Frames, Prompt, Question, Selection, VideoRef, VisualTokens
 
+log = logging.getLogger(__name__)
 HEAD = frozenset({"probe_attention", "frame_feature"})  # cues that a tower's pooling head gives, if it is a SigLIP
 
 
@@ -46,6 +48,13 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         self.scout.meet(self.backbone)
+        if (unread := self.scout.supplies) and not unread & self.cues:
+            log.warning(
+                "%s scores tokens for nobody: %s does not ask for the cues %s; scout=none saves the time",
+                type(self.scout).__name__,
+                type(self.pruner).__name__,
+                ", ".join(sorted(unread)),
+            )
         self._check_layers()
         if self.pruner.tower is not None:
             self._check_tower()
@@ -82,7 +91,7 @@ class Pipeline:
             )
 
     def _check_tower(self) -> None:
-        """ValueError for patches that cannot merge, or cues of patches that are gone."""
+        """ValueError for patches that cannot merge, or cues of patches that are gone, a scout's among them."""
         name = type(self.pruner).__name__
         if not self.backbone.prunes_tower:
             raise ValueError(
@@ -90,7 +99,7 @@ class Pipeline:
                 f"{self.backbone.newlines} needs their grid, as all do that pool tokens or end rows by newlines; "
                 "use backbone=tarsier_7b backbone.newline=frame"
             )
-        if told := self.cues - INSIDE - {"question_feature", "text_features"} - self.scout.supplies:
+        if told := (self.cues | self.scout.supplies) - INSIDE - {"question_feature", "text_features"}:
             raise ValueError(
                 f"{name} merges patches inside the vision tower, which gives no cues then; {', '.join(sorted(told))} "
                 "were asked for: choose another relevance, budget or scout"
@@ -120,12 +129,18 @@ class Pipeline:
         return frames
 
     def send_scout(self, frames: Frames, clock: Stopwatch) -> None:
-        """Has the scout begin with the video, if there is one. On CUDA it works beside what follows, in a queue of its
-        own, in which `clock` takes its time: as `scout_beside`, for what is waited for of it is part of `scout`."""
-        if self.scout.supplies:
-            stream = self.scout.stream
-            with clock("scout_video" if stream is None else "scout_beside", stream):
-                self.scout.look(frames)
+        """Has the scout begin with the video, if there is one: `scout_video`.
+
+        On CUDA it works beside what follows, in a queue of its own. Then that is the host's part alone, what is waited
+        for of the rest is part of `scout`, and `scout_beside` is the time that it takes in its queue.
+        """
+        if not self.scout.supplies:
+            return
+        with ExitStack() as clocks:
+            clocks.enter_context(clock("scout_video"))
+            if self.scout.stream is not None:
+                clocks.enter_context(clock("scout_beside", self.scout.stream))
+            self.scout.look(frames)
 
     def encode(self, frames: Frames, cues: frozenset[str]) -> VisualTokens:
         """The tokens, shared by the video's questions and by methods (`cues`: of all of them)."""

@@ -98,7 +98,7 @@ class Runner:
                 if videos:
                     try:
                         group[0].pipeline.backbone.load()  # here, that no question's time holds it
-                        for run in group:
+                        for run in (run for run in group if run.pending):
                             run.pipeline.relevance.load(run.pipeline.backbone)
                             run.pipeline.scout.load(run.pipeline.backbone)
                     except (ValueError, OSError) as error:  # files that are missing, or do not fit
@@ -119,11 +119,13 @@ class Runner:
 
         Times [ms] are of the attempt that succeeded. Those of the video go to the first question of each run:
         `decode_video` is the wait for the decoder, which works ahead, and `vision` includes the cues of every method
-        in the group; `relevance_video` is the predictor's look at it, `scout_video` the scout's (`scout_beside` on
-        CUDA, where it is taken while the tower works). All other parts are of one question and one run.
+        in the group (and what scouts take from it that work beside it on the same GPU: time methods with and without
+        a scout in commands of their own); `relevance_video` is the predictor's look at it, `scout_video` and
+        `scout_beside` the scout's (`Pipeline.send_scout`). All other parts are of one question and one run.
         """
         questions, path = videos[0], videos[0][0].ref.path
         seen, watching, scouting = self._watch(group, videos)
+        scouted: dict[int, Mapping[str, float]] = {}
         looking: dict[int, Mapping[str, float]] = {}
         for run in group:
             mine = [question for question in questions if question.id in run.pending]
@@ -131,23 +133,25 @@ class Runner:
             if mine and predictor not in looking and not isinstance(seen, Failure):
                 # should it fail, it does so again with the first question, which tells
                 looking[predictor] = self._try(partial(run.pipeline.look, seen[0]), run.pipeline.clock, path)[1]
-            of_video = {**watching, **scouting.get(id(run.pipeline.scout), {}), **looking.get(predictor, {})}
             for place, question in enumerate(mine):
-                times = of_video if place == 0 else {}
+                times = {**watching, **looking.get(predictor, {})} if place == 0 else {}
                 if isinstance(seen, Failure):
                     progress.add(run.record(question, seen, None, times))
                     continue
                 work = partial(run.answer, question, *seen)
                 done, answering = self._try(work, run.pipeline.clock, question.id)
+                if place == 0 and (scout := id(run.pipeline.scout)) in scouting:
+                    # not before: while the clock is read, the scout would be waited for in nobody's time
+                    times |= scouted.setdefault(scout, scouting[scout].take())
                 progress.add(run.record(question, done, seen[0].reader, {**times, **answering}))
                 if not isinstance(done, Failure):
                     self._show(run, question, *seen, done)
 
     def _watch(
         self, group: list[Run], videos: list[list[Question]]
-    ) -> tuple[tuple[Frames, VisualTokens] | Failure, Mapping[str, float], Mapping[int, Mapping[str, float]]]:
-        """Pictures and tokens of the first video, their times, and those of each scout that looks at it. Scouts begin
-        before the tower does, and nothing waits for them here but the clocks, at the end."""
+    ) -> tuple[tuple[Frames, VisualTokens] | Failure, Mapping[str, float], Mapping[int, Stopwatch]]:
+        """Pictures and tokens of the first video, their times, and the clock of each scout that looks at it. Scouts
+        begin before the tower does, and nothing waits for them here."""
         questions, *following = videos
         first, path = group[0].pipeline, questions[0].ref.path
         decode = partial(first.decode, questions[0].video, [later[0].video for later in following])
@@ -162,11 +166,11 @@ class Runner:
                 try:
                     run.pipeline.send_scout(frames, clocks[scout])
                 except Exception:
-                    clocks[scout] = Stopwatch()  # it fails again with the first question, which tells
+                    clocks[scout] = Stopwatch()  # it fails again with the first question, which tells; or does not
+                    log.debug("traceback of the scout's look at %s", path, exc_info=True)
         cues = frozenset[str]().union(*(run.pipeline.cues for run in group))
         tokens, encoding = self._try(partial(first.encode, frames, cues), first.clock, path)
-        scouting = {scout: clock.take() for scout, clock in clocks.items()}
-        return (tokens if isinstance(tokens, Failure) else (frames, tokens)), {**decoding, **encoding}, scouting
+        return (tokens if isinstance(tokens, Failure) else (frames, tokens)), {**decoding, **encoding}, clocks
 
     def _show(self, run: Run, question: Question, frames: Frames, tokens: VisualTokens, done: Answered) -> None:
         """A picture is no reason to lose answers."""

@@ -57,6 +57,11 @@ def present(tokens: VisualTokens) -> Shaped[Tensor, "T N"]:
     return torch.arange(rows * columns, device=tokens.frame.device) < tokens.per_frame[:, None]
 
 
+def under(parts: int, cells: int, device: torch.device) -> Int64[Tensor, " parts"]:
+    """Of a line cut into equal `parts`: in which of the equal `cells` of the same line the centre of each lies."""
+    return (2 * torch.arange(parts, device=device) + 1) * cells // (2 * parts)
+
+
 def ranking(scores: Float[Tensor, " K"], tokens: VisualTokens) -> Int64[Tensor, "T N"]:
     """The places of each frame, highest score first; among equals the earlier first; padding last."""
     return by_frame(scores, tokens, fill=-torch.inf).argsort(dim=1, descending=True, stable=True)

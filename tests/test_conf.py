@@ -74,6 +74,18 @@ def test_every_method_recombines(method: str) -> None:
         assert cfg["pruner"] == section("pruner", method_choices(method)["pruner"])
 
 
+@pytest.mark.parametrize(
+    "backbone", [name for name in groups()["backbone"] if name.startswith(("qwen", "llava_video"))]
+)
+def test_pairs_hold_for_every_size(backbone: str) -> None:
+    """FastVID's released code has a form for each host."""
+    own = [] if any(size.isdigit() for size in backbone.rpartition("_")[2]) else ["backbone.checkpoint=x"]
+    form = "qwen2_5_vl" if backbone.startswith("qwen") else "llava_video"
+    pruner = compose("eval", ["method=fastvid", f"backbone={backbone}", *own]).pruner
+    assert (pruner.variant, pruner.tau) == (form, 0.84 if form == "qwen2_5_vl" else 0.9)
+    assert compose("eval", ["method=fastvid", f"backbone={backbone}", *own, "pruner.tau=0.7"]).pruner.tau == 0.7
+
+
 TRAINED = ("module", "data", "trainer", "callbacks")
 
 

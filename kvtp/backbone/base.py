@@ -113,6 +113,10 @@ class AbstractBackbone(ABC):
         """Whether each of its tokens has a place in the picture."""
         return True
 
+    def field(self, size: Size) -> tuple[slice, slice]:
+        """Rows and columns of the picture that its tokens show."""
+        return slice(None), slice(None)
+
     @property
     def prunes_tower(self) -> bool:
         """Whether a pruner may act inside the vision tower: tokens are neither pooled nor followed row by row."""

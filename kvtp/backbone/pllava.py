@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from kvtp.backbone._llava import BUFFERS, OLD, Llava
 from kvtp.backbone._pixels import crop
 from kvtp.backbone._weights import Layout
+from kvtp.backbone.base import Size
 from kvtp.errors import check_range, check_whole
 from kvtp.types import Prompt
 
@@ -44,6 +45,12 @@ class Pllava(Llava):
 
     def prepare(self, pixels: UInt8[Tensor, "n H W 3"]) -> Float[Tensor, "n 3 side side"]:
         return crop(pixels, self.config.vision_config.image_size, self.home)
+
+    def field(self, size: Size) -> tuple[slice, slice]:
+        """The square in the middle."""
+        shorter = min(size)
+        top, left = ((length - shorter) // 2 for length in size)
+        return slice(top, top + shorter), slice(left, left + shorter)
 
     def pool(self, values: Float[Tensor, "n P *c"]) -> Float[Tensor, "n N *c"]:
         whole = int(self.patches**0.5)

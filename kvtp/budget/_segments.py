@@ -9,9 +9,9 @@ from kvtp.tensors import by_frame
 from kvtp.types import VisualTokens
 
 
-def frame_features(tokens: VisualTokens) -> Float[Tensor, "T D"]:
-    """The mean of each frame's tokens, at length 1; 0 for a frame without tokens. In single precision, where
-    the released code has the model's: cuts at the very threshold may differ.
+def frame_means(tokens: VisualTokens) -> Float[Tensor, "T D"]:
+    """Equation 1: the mean of each frame's tokens; 0 for a frame without tokens. In single precision, where the
+    released code has the model's: cuts at the very threshold may differ.
 
     Raises ValueError for tokens that no model has looked at.
     """
@@ -20,12 +20,12 @@ def frame_features(tokens: VisualTokens) -> Float[Tensor, "T D"]:
             "segments are made of the tokens' features, which must have a width above 0, got 0; "
             "choose a budget and a relevance without segments"
         )
-    return normalize(by_frame(tokens.features, tokens).sum(1, dtype=torch.float32), dim=1)
+    return by_frame(tokens.features, tokens).sum(1, dtype=torch.float32) / tokens.per_frame.clamp_min(1)[:, None]
 
 
 def segments(features: Float64[Tensor, "T D"], tau: float, merge_singletons: bool) -> Int64[Tensor, " T"]:
     """Number of the segment that each frame is in, from 0 without gaps: a new one where the cosine to the frame before
-    is below `tau`. `features`: of `frame_features`, on the CPU, because singletons are merged one after the other.
+    is below `tau`. `features`: of `frame_means` at length 1, on the CPU, because singletons are merged one by one.
 
     A frame without tokens looks like nothing: it is in the segment of the frame before it, the first ones in the first.
     """

@@ -5,10 +5,11 @@ import logging
 import torch
 from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from kvtp.budget._relevance import finite
 from kvtp.budget._rounding import SLACK, largest_remainder, round_half_up
-from kvtp.budget._segments import frame_features, segments
+from kvtp.budget._segments import frame_means, segments
 from kvtp.budget._water_fill import softened, water_fill
 from kvtp.budget.base import AbstractBudget
 from kvtp.errors import check_choice, check_range, check_ratio
@@ -33,8 +34,8 @@ class Segment(AbstractBudget):
     rounding: largest_remainder = exactly r·K in all, rounded half up: what a segment cannot take goes to the others in
         proportion to their weights, and minima that are together too many shrink alike. per_frame = as released:
         segments are served in whole tokens, round after round, and each frame's part is rounded for itself, so that all
-        frames of a segment keep as many, but the total is missed by up to half a token per frame and segment, and where
-        minima are too many it is theirs.
+        frames of a segment keep as many, but the total is missed by up to half a token per frame and segment; minima
+        that are together too many stay, and are then the total.
 
     Within a segment of frames of different size a frame is given in proportion to what it has above its minimum.
     """
@@ -100,8 +101,8 @@ def _on_cpu(
     tokens: VisualTokens, scores: Float64[Tensor, " T"]
 ) -> tuple[Float64[Tensor, "T D"], Float64[Tensor, " T"], Int64[Tensor, " T"]]:
     """Features, scores and number of tokens of each frame: one table, so that the device is waited for once."""
-    table = torch.cat([frame_features(tokens).double(), scores[:, None], tokens.per_frame[:, None]], dim=1).cpu()
-    return table[:, :-2], table[:, -2], table[:, -1].long()
+    table = torch.cat([frame_means(tokens).double(), scores[:, None], tokens.per_frame[:, None]], dim=1).cpu()
+    return normalize(table[:, :-2], dim=1), table[:, -2], table[:, -1].long()
 
 
 def _sums(values: Float64[Tensor, " T"] | Int64[Tensor, " T"], segment: Int64[Tensor, " T"]) -> Tensor:

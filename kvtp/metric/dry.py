@@ -73,6 +73,9 @@ class DryBackbone(AbstractBackbone):
     def gridded(self) -> bool:
         return self.real.gridded
 
+    def field(self, size: Size) -> tuple[slice, slice]:
+        return self.real.field(size)
+
     @property
     def prunes_tower(self) -> bool:
         return self.real.prunes_tower

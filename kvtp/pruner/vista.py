@@ -16,7 +16,7 @@ from kvtp.pruner._density import density_peaks, squared_distances
 from kvtp.pruner._lot import lot
 from kvtp.pruner._positions import Positions, checked
 from kvtp.pruner.base import AbstractPruner
-from kvtp.tensors import by_frame, cue, present, slots, starts
+from kvtp.tensors import by_frame, cue, present, slots, starts, under
 from kvtp.types import Budget, Selection, VisualTokens
 
 CACHED = 8  # frames at a time on a CPU, whose cache holds them; an accelerator takes all at once
@@ -151,8 +151,8 @@ def _under(patches: int, tokens: VisualTokens) -> Int64[Tensor, "T P"]:
     if side**2 != patches:
         raise ValueError(f"scout_patches must be a square grid, got {patches} patches a frame; use mapping=grid")
     rows, columns = tokens.grid
-    centre = 2 * torch.arange(side, device=tokens.frame.device) + 1  # in half patches
-    cell = (centre * rows // (2 * side))[:, None] * columns + centre * columns // (2 * side)
+    device = tokens.frame.device
+    cell = under(side, rows, device)[:, None] * columns + under(side, columns, device)
     held = cell.new_full((tokens.frames, rows * columns), -1)
     held[tokens.frame, tokens.row * columns + tokens.column] = slots(tokens.per_frame, len(tokens))[1]
     return held[:, cell.flatten()]

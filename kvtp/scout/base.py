@@ -16,6 +16,11 @@ class AbstractScout(ABC):
     supplies: ClassVar[frozenset[str]] = frozenset()  # added here
 
     @property
+    def patches(self) -> int:
+        """On the square grid of its own that `scout_patches` are on; 0 where it has none."""
+        return 0
+
+    @property
     def identity(self) -> str:
         """Changes when its weights do; empty where it has none."""
         return ""

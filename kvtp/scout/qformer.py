@@ -7,7 +7,7 @@ from functools import cached_property
 from math import isqrt
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 from transformers import (
     AutoImageProcessor,
@@ -28,6 +28,7 @@ from kvtp.metric.flops import vision
 from kvtp.relevance._similarity import by_token_frame
 from kvtp.scout._blip2 import match, see
 from kvtp.scout.base import AbstractScout
+from kvtp.tensors import under
 from kvtp.types import Frames, Question, VisualTokens
 
 KEY = "scout.checkpoint"
@@ -70,10 +71,9 @@ class QFormer(AbstractScout):
     resize: square = the pictures that the model was trained with, squashed; tokens = so large that a patch is a token,
     with interpolated position codes, as released for Qwen2.5-VL (there resized without antialiasing).
 
-    A video is looked at once for all its questions; on CUDA beside the backbone's tower, or on another `device`.
+    A video is looked at once for all its questions; on CUDA beside the backbone's tower, or on another `device`. It is
+    shown what the backbone's tokens show, where that is a part of the picture.
     """
-
-    supplies = frozenset({"scout", "scout_patches"})
 
     def __init__(
         self,
@@ -91,6 +91,8 @@ class QFormer(AbstractScout):
         check_whole("scout.frame_chunk", frame_chunk, 1)
         self.checkpoint, self.revision = checkpoint, revision
         self.shares, self.fits = text_ffn == "shared", resize == "tokens"
+        # patches that are tokens already are on no grid of their own
+        self.supplies = frozenset({"scout"} if self.fits else {"scout", "scout_patches"})  # type: ignore[misc]
         self.dtype, self.frame_chunk = getattr(torch, dtype), frame_chunk
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self.backbone: AbstractBackbone | None = None
@@ -217,7 +219,8 @@ class QFormer(AbstractScout):
             self._seen = None  # before the next one's take as much memory
             mean, deviation = self.pictures.mean, self.pictures.deviation
             with self._aside():
-                chunks = frames.pixels.split(self.frame_chunk)
+                rows, columns = (slice(None),) * 2 if self.backbone is None else self.backbone.field(frames.size)
+                chunks = frames.pixels[:, rows, columns].split(self.frame_chunk)
                 # all at first: a copy from the host waits for what is queued before it, and the backbone for the host
                 prepared = [squash(one, *size, self.device, mean, deviation).to(self.dtype) for one in chunks]
                 states = torch.cat([see(self.model, one) for one in prepared])
@@ -242,17 +245,12 @@ class QFormer(AbstractScout):
         return rows * self.config.vision_config.patch_size, columns * self.config.vision_config.patch_size
 
     def __call__(self, frames: Frames, question: Question, tokens: VisualTokens) -> VisualTokens:
-        rows, columns = tokens.grid
-        if rows == 1 and columns > 1:
-            raise ValueError(
-                f"scout=qformer scores places in the picture, and tokens must have one: got a grid of 1 × {columns}, "
-                "as hosts with a Q-Former and towers that merge patches have; choose another method or backbone"
-            )
         patches = self._scores(frames, question)
         patches = by_token_frame(patches, frames.timestamps, tokens.timestamps).to(tokens.features.device)
         placed = patches if self.fits else on_grid(patches, tokens.grid)
-        scout = placed[tokens.frame, tokens.row * columns + tokens.column]
-        return replace(tokens, cues=replace(tokens.cues, scout=scout, scout_patches=patches))
+        scout = placed[tokens.frame, tokens.row * tokens.grid[1] + tokens.column]
+        own = None if self.fits else patches
+        return replace(tokens, cues=replace(tokens.cues, scout=scout, scout_patches=own))
 
     def _scores(self, frames: Frames, question: Question) -> Float[Tensor, "n P"]:
         """Of the pictures."""
@@ -282,13 +280,8 @@ def reduced(attention: Float[Tensor, "n heads queries seen"]) -> Float[Tensor, "
 def on_grid(patches: Float[Tensor, "T P"], grid: tuple[int, int]) -> Float[Tensor, "T N"]:
     """Scores of square grids of patches on another grid over the same pictures."""
     (rows, columns), side = grid, isqrt(patches.shape[1])
-    cell = _under(side, rows, patches.device)[:, None] * columns + _under(side, columns, patches.device)
-    centre = _under(rows, side, patches.device)[:, None] * side + _under(columns, side, patches.device)
+    cell = under(side, rows, patches.device)[:, None] * columns + under(side, columns, patches.device)
+    centre = under(rows, side, patches.device)[:, None] * side + under(columns, side, patches.device)
     none = patches.new_full((len(patches), rows * columns), -torch.inf)
     best = none.scatter_reduce(1, cell.flatten().expand(len(patches), -1), patches, "amax")
     return torch.where(best == -torch.inf, patches[:, centre.flatten()], best)
-
-
-def _under(fine: int, coarse: int, device: torch.device) -> Int64[Tensor, " fine"]:
-    """Of a line cut into `fine` equal parts: in which of the `coarse` parts of the same line each one's centre lies."""
-    return (2 * torch.arange(fine, device=device) + 1) * coarse // (2 * fine)

@@ -12,9 +12,10 @@ import torch
 from hydra.errors import InstantiationException
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import normalize
 from toys import component, toy_frames, toy_question, toy_tokens, unchecked
 
-from kvtp.budget._segments import frame_features, segments
+from kvtp.budget._segments import frame_means, segments
 from kvtp.types import Budget, VisualTokens
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "fixtures" / "vista_golden.json").read_text())["budget"]
@@ -40,7 +41,7 @@ def film(seed: int, size: list[int]) -> VisualTokens:
 
 def segments_of(tokens: VisualTokens, tau: float, merge: bool = True) -> list[list[int]]:
     """First and last frame of each."""
-    number = segments(frame_features(tokens).double(), tau, merge).tolist()
+    number = segments(normalize(frame_means(tokens).double(), dim=1), tau, merge).tolist()
     assert sorted(set(number)) == list(range(number[-1] + 1))
     assert number == sorted(number)
     first = [t for t in range(len(number)) if t == 0 or number[t] > number[t - 1]]
@@ -319,7 +320,7 @@ def test_frames_without_tokens_are_in_the_segment_before(option: str) -> None:
     looks = torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1]])
     size = [0, 3, 0, 5, 4, 0, 4, 0]
     tokens = toy_tokens(size, (1, 5), width=2, features=looks.repeat_interleave(torch.tensor([3, 5, 4, 4]), 0))
-    assert segments(frame_features(tokens).double(), 0.8, False).tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert segments(normalize(frame_means(tokens).double(), dim=1), 0.8, False).tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
     budget = component("budget", option, retention_ratio=0.5, min_ratio=0)(torch.tensor([2.0] * 4 + [0.0] * 4), tokens)
     weight = math.exp(2) / (1 + math.exp(2))
     if option == "segment":
@@ -341,11 +342,11 @@ def test_one_frame(option: str) -> None:
 def test_frames_look_like_the_mean_of_their_tokens() -> None:
     tokens = film(3, [4, 0, 1, 3])
     frames = tokens.features.double().split([4, 0, 1, 3])
-    expected = [(f.mean(0) / f.mean(0).norm()).tolist() if len(f) else [0] * 6 for f in frames]
-    torch.testing.assert_close(frame_features(tokens).double(), torch.tensor(expected, dtype=torch.float64))
+    expected = [f.mean(0).tolist() if len(f) else [0] * 6 for f in frames]
+    torch.testing.assert_close(frame_means(tokens), torch.tensor(expected))
     half = toy_tokens([4, 0, 1, 3], tokens.grid, width=6, features=tokens.features.bfloat16())
-    assert frame_features(half).dtype == torch.float32
-    torch.testing.assert_close(frame_features(half), frame_features(tokens), atol=0.01, rtol=0.01)
+    assert frame_means(half).dtype == torch.float32
+    torch.testing.assert_close(frame_means(half), frame_means(tokens), atol=0.01, rtol=0.01)
 
 
 @pytest.mark.parametrize("option", ["segment", "segment_released"])

@@ -14,28 +14,32 @@ from kvtp.command import CONF
 from kvtp.types import VisualTokens
 
 
-def prototype(tokens: VisualTokens, tau: float, merge: bool = False) -> torch.Tensor:
-    relevance = component("relevance", "prototype", tau=tau, merge_singletons=merge)
+def prototype(tokens: VisualTokens, tau: float, merge: bool = False, variant: str = "paper") -> torch.Tensor:
+    relevance = component("relevance", "prototype", tau=tau, merge_singletons=merge, variant=variant)
     return relevance(toy_frames(range(tokens.frames), tokens.frames), tokens, toy_question())
 
 
 def test_by_hand() -> None:
-    """A frame counts as one however long it is: the prototype of the first two is (0.9, 0.3)."""
+    """The prototype of the first two is (5.4, 0.3); as released, where a frame counts as one however long it is,
+    (0.9, 0.3)."""
     looks = torch.tensor([[10.0, 0.0], [0.8, 0.6], [0.0, 2.0]])
     tokens = toy_tokens([1] * 3, (1, 1), width=2, features=looks, question_feature=torch.tensor([3.0, 0.0]))
-    expected = [0.9 / 0.9**0.5, 0.9 / 0.9**0.5, 0]
+    expected = [5.4 / (5.4**2 + 0.3**2) ** 0.5] * 2 + [0]
     assert prototype(tokens, 0.7).tolist() == pytest.approx(expected, abs=1e-6)
+    expected = [0.9 / 0.9**0.5, 0.9 / 0.9**0.5, 0]
+    assert prototype(tokens, 0.7, variant="official").tolist() == pytest.approx(expected, abs=1e-6)
     assert prototype(tokens, 0.9).tolist() == pytest.approx([1, 0.8, 0], abs=1e-6)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_definition(seed: int) -> None:
+@pytest.mark.parametrize("variant", ["paper", "official"])
+@pytest.mark.parametrize("seed", range(10))
+def test_definition(seed: int, variant: str) -> None:
     random = np.random.default_rng(seed)
     size = random.integers(1, 7, 12)
     features = torch.from_numpy(random.normal(size=(size.sum(), 5)) + 0.5).float()
     tokens = toy_tokens(size.tolist(), (1, 6), width=5, seed=seed, features=features)
     frames = [part.double().mean(0).numpy() for part in features.split(size.tolist())]
-    frames = [mean / np.linalg.norm(mean) for mean in frames]
+    means, frames = frames, [mean / np.linalg.norm(mean) for mean in frames]
     parts = [[0]]
     for t in range(1, 12):
         if frames[t - 1] @ frames[t] < 0.6:
@@ -44,10 +48,10 @@ def test_definition(seed: int) -> None:
     question = tokens.cues.question_feature.double().numpy()
     expected = []
     for part in parts:
-        mean = np.mean([frames[t] for t in part], axis=0)
+        mean = np.mean([(means if variant == "paper" else frames)[t] for t in part], axis=0)
         expected += [mean @ question / np.linalg.norm(mean) / np.linalg.norm(question)] * len(part)
     assert 1 < len(parts) < 12
-    assert prototype(tokens, 0.6).tolist() == pytest.approx(expected, abs=1e-6)
+    assert prototype(tokens, 0.6, variant=variant).tolist() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("merge", [False, True])
@@ -80,10 +84,10 @@ def test_half_precision_is_summed_in_single(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     ("overrides", "tau", "merge"),
     [
-        (["budget=segment", "budget.tau=0.8"], 0.8, False),
+        (["budget=segment", "budget.tau=0.9"], 0.9, False),
         (["budget=segment_released"], 0.95, True),
         (["budget=segment", "budget.merge_singletons=true", "relevance.tau=0.5"], 0.5, True),
-        (["budget=uniform"], 0.95, False),
+        (["budget=uniform"], 0.8, False),
     ],
 )
 def test_segments_are_those_of_the_budget(overrides: list[str], tau: float, merge: bool) -> None:

@@ -212,10 +212,32 @@ def test_of_a_pair_the_higher_score_counts(make, frames) -> None:
     assert found.scout.equal(expected.flatten())
 
 
-def test_tokens_without_places_are_refused(make, frames) -> None:
-    with pytest.raises(ValueError, match=r"a grid of 1 × 32, as hosts with a Q-Former"):
-        make()(frames, toy_question(), tokens_of(5, (1, 32)))
-    assert make()(frames, toy_question(), tokens_of(5, (1, 1))).cues.scout.shape == (5,)
+def test_tokens_without_places_are_refused(make, host) -> None:
+    """Before weights are read."""
+    host.gridded, host.called = False, "VideoChat2"
+    scout = make()
+    with pytest.raises(ValueError, match="the tokens of VideoChat2 have none; choose another method or backbone"):
+        scout.meet(host)
+    assert "model" not in vars(scout)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (96, 64)])
+def test_it_sees_what_the_tokens_show(make, frames, host, size) -> None:
+    """Of a host that crops: the same scores, whatever lies outside the square in the middle."""
+    pixels = torch.randint(0, 256, (5, *size, 3), generator=torch.Generator().manual_seed(8), dtype=torch.uint8)
+    shown = slice(0, 64), slice(0, 64)
+    offset = {64: slice(0, 64), 96: slice(16, 80)}
+    square = tuple(offset[length] for length in size)
+    host.field.side_effect = lambda told: square if told == size else shown
+    other = 255 - pixels
+    other[:, square[0], square[1]] = pixels[:, square[0], square[1]]
+    found = []
+    for seen in (pixels, other, pixels[:, square[0], square[1]]):
+        scout = make()
+        scout.meet(host)
+        found.append(scout(replace(frames, pixels=seen), toy_question(text=WHERE), tokens_of(5, (4, 4))).cues.scout)
+    assert found[0].equal(found[1])
+    assert found[0].equal(found[2])
 
 
 # -- pictures as large as the tokens' grid -------------------------------------------------------------------------
@@ -224,7 +246,8 @@ def test_tokens_without_places_are_refused(make, frames) -> None:
 @pytest.fixture
 def host():
     """Whose tokens have a grid of 6 × 10."""
-    host = Mock(spec=AbstractBackbone)
+    host = Mock(spec=AbstractBackbone, gridded=True)
+    host.field.return_value = (slice(None), slice(None))
     host.blank.side_effect = lambda count, size: tokens_of(count, (6, 10))
     return host
 
@@ -241,7 +264,8 @@ def test_a_patch_may_be_a_token(make, random_checkpoints, frames, monkeypatch, h
     assert asked == [(48, 80)], "6 × 10 patches of 8 pixels"
     expected = plain(random_checkpoints / "tiny_qformer", pixels, WHERE)
     torch.testing.assert_close(cues.scout.view(5, 60), expected, atol=1e-5, rtol=1e-5)
-    assert cues.scout_patches.flatten().equal(cues.scout)
+    assert cues.scout_patches is None, "they are on no grid of their own"
+    assert scout.supplies == {"scout"}
 
 
 def test_it_must_know_whose_tokens(make, frames) -> None:
