@@ -37,12 +37,26 @@ def assemble(rows: Sequence[Row]) -> list[Cell]:
             if key not in made:
                 made[key] = make(stage, row.config[stage])
             stages[stage] = made[key]
+        _tell_of_toys(row)
         try:
             cells.append(Cell(row, Pipeline(**stages)))
             _ = [stages[stage].identity for stage in ("backbone", "relevance", "scout")]
         except ValueError as error:  # cues that this backbone cannot give, a checkpoint that is not there
             raise CommandError(f"{row.name}: {error}") from error
     return cells
+
+
+def _tell_of_toys(row: Row) -> None:
+    """The small world's predictors know nothing of any other."""
+    if row.choices.get("backbone", "tiny") == "tiny":
+        return
+    world = f"{row.config['paths']['checkpoints']}/tiny"
+    for stage in ("relevance", "scout"):
+        if str(known := row.config[stage].get("checkpoint", "")).startswith(world):
+            log.warning(
+                "%s on %s: %s.checkpoint=%s was trained on SparseKV-Shapes alone; conf/%s/%s.yaml names others",
+                *(row.name, row.choices["backbone"], stage, known, stage, row.choices[stage]),
+            )
 
 
 def make(section: str, config: Mapping[str, Any]) -> Any:

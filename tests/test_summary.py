@@ -1,5 +1,7 @@
 """What summary.json tells of caches, against sums by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from kvtp.metric.costs import costs
@@ -48,6 +50,14 @@ def answered(cache_rows: tuple[int, ...], told: dict[str, float]) -> Prediction:
 
 
 SEVERAL = [answered((10, 4), {"cache_share": 0.5}), answered((20, 8), {"cache_share": 1.0, "steps_seeing_all": 0.25})]
+
+
+def test_what_goes_on_beside_the_rest_takes_no_time() -> None:
+    """A scout that takes 50 ms in a queue of its own, 3 of them waited for."""
+    times = {"vision": 20.0, "scout_video": 1.0, "scout_beside": 50.0, "scout": 3.0, "prune": 2.0}
+    told = costs([replace(SEVERAL[0], timings_ms=times)])
+    assert told["latency/scout_beside_ms"] == 50
+    assert told["latency/question_ms"] == 20 + 1 + 3 + 2
 
 
 def test_each_layers_cache() -> None:

@@ -60,6 +60,15 @@ def test_a_scout_that_is_not_there_is_one_line(vista, tmp_path) -> None:
         assemble([with_stage(vista, "scout", checkpoint=str(tmp_path / "nowhere"))])
 
 
+@pytest.mark.parametrize("backbone", ["tiny", "llava_video_7b"])
+def test_the_small_worlds_scout_is_told_of_elsewhere(vista, random_checkpoints, caplog, backbone) -> None:
+    paths = {"checkpoints": str(random_checkpoints)}
+    known = replace(vista, choices={"backbone": backbone, "scout": "qformer"}, config={**vista.config, "paths": paths})
+    assemble([known])
+    told = f"scout.checkpoint={random_checkpoints}/tiny_qformer was trained on SparseKV-Shapes alone"
+    assert (told in caplog.text) == (backbone != "tiny")
+
+
 def test_where_it_works_is_no_part_of_a_run() -> None:
     assert ("scout", "device") in NEUTRAL
     assert "scout" in OF_METHOD
