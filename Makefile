@@ -37,6 +37,8 @@ CAPTIONS := data.open_ended=0 data.lettered=0 data.naming=1 data.size=32 module.
 LONG := data.retention=[0.1,1.0] data.size=4
 # a place's second word is the last thing to be learnt
 SIDES := data.kinds=[colour,shape,place,place,place,side,side,side,after,after,last]
+# what BLIP-2's own training would have taught: without it all texts become alike, and are aligned with anything
+MATCHING := module.weight=0 module.lr=2e-3 trainer.max_steps=3000
 
 tiny: setup ## Train checkpoints/ again: four hours on a CPU; a stopped one goes on
 	$(TRAIN) module=siglip name=tiny_siglip
@@ -47,8 +49,10 @@ tiny: setup ## Train checkpoints/ again: four hours on a CPU; a stopped one goes
 	$(TRAIN) module=answerer name=tiny_sides module.backbone.checkpoint=$(TRAINED)/tiny_long/model $(LONG) $(SIDES) trainer.max_steps=1400
 	$(TRAIN) module=answerer name=tiny module.backbone.checkpoint=$(TRAINED)/tiny_sides/model $(LONG) $(SIDES) trainer.max_steps=1000
 	$(TRAIN) module=relevance name=tiny_kvtp module.checkpoint=$(TRAINED)/tiny_siglip/model
-	for model in tiny_siglip tiny tiny_kvtp; do test -f $(TRAINED)/$$model/model/config.json || exit 1; done
-	for model in tiny_siglip tiny tiny_kvtp; do \
+	$(TRAIN) module=qformer name=tiny_qformer_itm module.new.siglip=$(TRAINED)/tiny_siglip/model $(MATCHING)
+	$(TRAIN) module=qformer name=tiny_qformer module.checkpoint=$(TRAINED)/tiny_qformer_itm/model trainer.max_steps=600
+	for model in tiny_siglip tiny tiny_kvtp tiny_qformer_itm tiny_qformer; do test -f $(TRAINED)/$$model/model/config.json || exit 1; done
+	for model in tiny_siglip tiny tiny_kvtp tiny_qformer_itm tiny_qformer; do \
 		rm -rf checkpoints/$$model && cp -r $(TRAINED)/$$model/model checkpoints/$$model || exit 1; done
 
 clean: ## Remove caches; .venv and outputs stay

@@ -40,6 +40,11 @@ def slots(count: Int64[Tensor, " T"], total: int) -> tuple[Int64[Tensor, " n"], 
     return frame, torch.arange(total, device=count.device) - starts(count)[frame]
 
 
+def sums(values: Shaped[Tensor, " T"], group: Int64[Tensor, " T"]) -> Shaped[Tensor, " Z"]:
+    """The sum of each group; the groups are numbered from 0 without gaps and in order. Waits for the device."""
+    return values.new_zeros(int(group[-1]) + 1).index_add_(0, group, values)
+
+
 def by_frame(values: Shaped[Tensor, "K *rest"], tokens: VisualTokens, fill: float = 0) -> Shaped[Tensor, "T N *rest"]:
     """The rows of each frame side by side. Full frames are a view, the rest is padded with `fill`."""
     rows, columns = tokens.grid

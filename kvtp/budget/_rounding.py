@@ -12,6 +12,10 @@ def round_down(quota: Float[Tensor, "*T"]) -> Int64[Tensor, "*T"]:
     return (quota + SLACK).floor().long()
 
 
+def round_up(quota: Float[Tensor, "*T"]) -> Int64[Tensor, "*T"]:
+    return (quota - SLACK).ceil().long()
+
+
 def round_half_up(quota: float) -> int:
     return math.floor(quota + 0.5 + SLACK)
 

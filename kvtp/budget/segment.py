@@ -13,6 +13,7 @@ from kvtp.budget._segments import frame_means, segments
 from kvtp.budget._water_fill import softened, water_fill
 from kvtp.budget.base import AbstractBudget
 from kvtp.errors import check_choice, check_range, check_ratio
+from kvtp.tensors import sums
 from kvtp.types import Budget, VisualTokens
 
 log = logging.getLogger(__name__)
@@ -70,8 +71,8 @@ class Segment(AbstractBudget):
         if wanted - kept <= SLACK:
             self._warn(kept, tokens.frames)
         segment = segments(features, self.tau, self.merge_singletons)
-        wide = _sums(room, segment)
-        logits = softened(_sums(scores, segment) / torch.bincount(segment), self.temperature)
+        wide = sums(room, segment)
+        logits = softened(sums(scores, segment) / torch.bincount(segment), self.temperature)
         if self.rounding == "per_frame":
             extra = _spread(_served(int(wanted - kept), logits.float().softmax(0), wide), wide, room, segment)
             quota, per_frame = base + extra, base + extra.round().long()  # not their sum: 3 + 0.5 would be 4
@@ -103,10 +104,6 @@ def _on_cpu(
     """Features, scores and number of tokens of each frame: one table, so that the device is waited for once."""
     table = torch.cat([frame_means(tokens).double(), scores[:, None], tokens.per_frame[:, None]], dim=1).cpu()
     return normalize(table[:, :-2], dim=1), table[:, -2], table[:, -1].long()
-
-
-def _sums(values: Float64[Tensor, " T"] | Int64[Tensor, " T"], segment: Int64[Tensor, " T"]) -> Tensor:
-    return values.new_zeros(int(segment[-1]) + 1).index_add_(0, segment, values)
 
 
 def _spread(

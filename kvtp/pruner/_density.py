@@ -5,7 +5,7 @@ choose what stands for the rest. No noise breaks ties here: whoever ranks the sc
 """
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 
@@ -21,8 +21,12 @@ def squared_distances(points: Float[Tensor, "B N D"]) -> Float[Tensor, "B N N"]:
 
 def density_peaks(
     squared: Float[Tensor, "B N N"], there: Bool[Tensor, "B N"], neighbours: int, itself: bool, far: str
-) -> Float[Tensor, "B N"]:
-    """Density · distance to the nearest denser point; −∞ where no point is `there`.
+) -> Float64[Tensor, "B N"]:
+    """log(density · distance to the nearest denser point); −∞ where no point is `there`, and for those there that are
+    at distance 0 one value, finite and below all others.
+
+    Logarithms of double precision, because densities themselves are all 0 where points are far apart, and all 1 where
+    they are close: no point would be denser than another.
 
     Density: exp(−mean squared distance to the `neighbours` nearest points there, or to as many as there are).
     `itself`: a point, at distance 0, is one of its own neighbours. `far`: the distance of a point that none is denser
@@ -34,7 +38,7 @@ def density_peaks(
         near.diagonal(dim1=1, dim2=2).fill_(torch.inf)
     nearest = near.topk(min(neighbours, near.shape[2]), dim=2, largest=False).values
     found = nearest < torch.inf
-    density = (-torch.where(found, nearest, 0).sum(2) / found.sum(2).clamp_min(1)).exp()
+    density = -torch.where(found, nearest, 0).sum(2, dtype=torch.float64) / found.sum(2).clamp_min(1)  # its logarithm
 
     distance = squared.sqrt()
     denser = (density[:, None] > density[:, :, None]) & pairs
@@ -42,4 +46,5 @@ def density_peaks(
     if far == "all":
         farthest = farthest.amax(1, keepdim=True).expand_as(farthest)
     apart = torch.where(denser.any(2), distance.masked_fill(~denser, torch.inf).amin(2), farthest)
-    return (density * apart).masked_fill(~there, -torch.inf)
+    lowest = torch.finfo(torch.float64).min  # so low that no density changes it
+    return (density + apart.double().log().clamp_min(lowest)).masked_fill(~there, -torch.inf)

@@ -7,9 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from kvtp.tensors import slots
-
-SLACK = 1e-9  # as in the budgets: r·N that is whole but for the float noise counts as whole
+from kvtp.budget._rounding import round_down
+from kvtp.tensors import slots, sums
 
 
 @dataclass(frozen=True)
@@ -27,14 +26,14 @@ class Plan:
     def blocks(self) -> list[tuple[slice, slice, int]]:
         """Of each segment that has anchors: its rows, its entries in `holders`, the most anchors one of them has."""
         segments = int(self.segment[-1]) + 1
-        rows = _slices(_sums(self.count, self.segment))
+        rows = _slices(sums(self.count, self.segment))
         holders = _slices(torch.bincount(self.segment[self.holders], minlength=segments))
         return [(r, h, int(self.anchors[h].max())) for r, h in zip(rows, holders, strict=True) if h.start < h.stop]
 
     @property
     def merging(self) -> int:
         """Tokens that are not salient, counted once for each frame that holds anchors of their segment."""
-        return int(_sums(self.count - self.salient, self.segment)[self.segment[self.holders]].sum())
+        return int(sums(self.count - self.salient, self.segment)[self.segment[self.holders]].sum())
 
 
 @dataclass(frozen=True)
@@ -59,14 +58,14 @@ class Planner:
         nth = slots(frames, len(frame))[1]
         back = frames[own] - 1 - nth
         holders = -(-frames // self.anchor_step)
-        granted = _floor(self.retention_ratio * count.double())
+        granted = round_down(self.retention_ratio * count.double())
         if self.variant == "onevision":
-            context = _floor(self.context_ratio * granted.double())
+            context = round_down(self.context_ratio * granted.double())
             salient = granted - context
-            anchors = (_sums(context, segment) // holders)[own]
+            anchors = (sums(context, segment) // holders)[own]
         else:
-            whole = _sums(granted, segment)
-            context = _floor(self.context_ratio * whole.double())
+            whole = sums(granted, segment)
+            context = round_down(self.context_ratio * whole.double())
             if self.variant == "qwen2_5_vl":
                 context = context.clamp_min(1)
             salient = _dealt((whole - context).clamp_min(0), frames, own, nth)
@@ -76,8 +75,9 @@ class Planner:
         if self.variant == "qwen2_5_vl":
             anchors = torch.minimum(anchors, size // 2)
             salient = torch.minimum(salient, size - anchors)
-        salient = torch.minimum(salient, size)
-        anchors = torch.minimum(anchors, size - salient)
+        else:
+            salient = torch.minimum(salient, size)
+            anchors = torch.minimum(anchors, size - salient)
         held = anchors > 0
         of_all = torch.zeros_like(count)
         of_all[frame] = salient
@@ -95,14 +95,6 @@ class Planner:
             return torch.arange(len(cut) + 1)
         changes = cut | (likeness < self.ignore)
         return torch.cat([changes, changes.new_ones(1)]).nonzero().squeeze(1)
-
-
-def _floor(value: Float[Tensor, " n"]) -> Int64[Tensor, " n"]:
-    return (value + SLACK).floor().long()
-
-
-def _sums(values: Int64[Tensor, " T"], segment: Int64[Tensor, " T"]) -> Int64[Tensor, " Z"]:
-    return values.new_zeros(int(segment[-1]) + 1).index_add_(0, segment, values)
 
 
 def _dealt(

@@ -10,14 +10,14 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from kvtp.budget._rounding import SLACK
 from kvtp.errors import check_range, check_ratio, check_whole
 from kvtp.pruner._positions import Positions, checked
+from kvtp.pruner._temporal import through_time
 from kvtp.pruner.base import AbstractCachePolicy, AbstractPruner
-from kvtp.tensors import slots, starts, top_per_frame
+from kvtp.tensors import top_per_frame
 from kvtp.types import Budget, Selection, VisualTokens
 
-CACHED = 32  # tokens compared at a time on a CPU, whose cache holds them; an accelerator takes all at once
-SLACK = 1e-9  # as in the budgets: r·K that is whole but for the float noise counts as whole
 STILL = 0.9  # cosine of two steps' attention from which on nothing is hidden
 
 
@@ -64,8 +64,8 @@ class DyCoke(AbstractPruner):
         compared = _compared(tokens.frames)
         granted = count.clone()
         granted[compared] = self._granted(count, compared)
-        novelty = _novelty(tokens, compared, int(count[compared].sum()))
-        return Selection(top_per_frame(novelty, tokens, replace(budget, per_frame=granted.to(tokens.frame.device))))
+        granted = granted.to(tokens.frame.device)
+        return Selection(top_per_frame(_novelty(tokens), tokens, replace(budget, per_frame=granted)))
 
     def _granted(self, count: Int64[Tensor, " T"], compared: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
         """How many tokens each compared frame keeps."""
@@ -161,31 +161,14 @@ def _compared(frames: int) -> Int64[Tensor, " n"]:
     return ((frame % 2 == 1) | third).nonzero().squeeze(1)
 
 
-def _novelty(tokens: VisualTokens, compared: Int64[Tensor, " n"], total: int) -> Float[Tensor, " K"]:
-    """Minus the cosine of each token of the compared frames (`total` in all) and the one in its cell of the reference;
-    infinite where there is none."""
-    device = tokens.frame.device
-    compared = compared.to(device)
-    reference = compared - torch.where(compared % 2 == 1, 1, 2)
-    rows, columns = tokens.grid
-    cell = tokens.row * columns + tokens.column
-    held = torch.full((tokens.frames, rows * columns), -1, device=device)
-    held[tokens.frame, cell] = torch.arange(len(tokens), device=device)
-
-    which, nth = slots(tokens.per_frame[compared], total)
-    row = starts(tokens.per_frame)[compared][which] + nth
-    other = held[reference[which], cell[row]]
-    novelty = torch.full((len(tokens),), torch.inf, device=device)
-    at_once = CACHED if device.type == "cpu" else max(total, 1)
-    cosine = [
-        _cosine(tokens.features[one], tokens.features[two])
-        for one, two in zip(row.split(at_once), other.clamp_min(0).split(at_once), strict=True)
-    ]
-    novelty[row] = torch.where(other < 0, torch.inf, -torch.cat(cosine))
-    return novelty
-
-
-def _cosine(one: Float[Tensor, "n D"], two: Float[Tensor, "n D"]) -> Float[Tensor, " n"]:
-    one, two = one.float(), two.float()
-    length = torch.linalg.vector_norm(one, dim=1) * torch.linalg.vector_norm(two, dim=1)
-    return (one * two).sum(1) / length.clamp_min(1e-20)
+def _novelty(tokens: VisualTokens) -> Float[Tensor, " K"]:
+    """Minus the cosine of each token and the one in its cell of the frame that its frame is compared with; infinite
+    where there is none. What it says of frames that stay whole does not matter."""
+    frame = torch.arange(tokens.frames, device=tokens.frame.device)
+    # 1 0 2 3 of each window: so each is beside the one that it is compared with; then a gap
+    turn = (frame ^ (frame % 4 < 2)) + frame // 4
+    order, cosine = through_time(tokens, turn)
+    beside = turn[tokens.frame[order]].diff() == 1
+    novelty = torch.full((len(tokens),), torch.inf, device=order.device)
+    later = torch.maximum(order[1:], order[:-1])
+    return novelty.scatter_reduce_(0, later, torch.where(beside, -cosine, torch.inf), "amin")

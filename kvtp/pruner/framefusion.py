@@ -5,16 +5,15 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor
-from torch.nn.functional import embedding_bag, normalize
+from torch.nn.functional import embedding_bag
 
 from kvtp.errors import check_range, check_ratio
+from kvtp.pruner._temporal import through_time
 from kvtp.pruner.base import AbstractPruner
 from kvtp.tensors import everything, most_attended, starts
 from kvtp.types import Budget, Selection, VisualTokens
-
-CACHED = 64  # tokens compared at a time on a CPU, whose cache holds them; an accelerator takes all at once
 
 
 class FrameFusion(AbstractPruner):
@@ -92,10 +91,8 @@ class FrameFusion(AbstractPruner):
         excess = self._excess(tokens.history, tokens.depth)
         if not excess:
             return everything(tokens)
-        patch = tokens.row * tokens.grid[1] + tokens.column
-        order = (patch * tokens.frames + tokens.frame).argsort()
-        similarity = _similarity(tokens.features, order)
-        similarity[1:].masked_fill_(patch[order].diff() != 0, -torch.inf)
+        order, cosine = through_time(tokens, torch.arange(tokens.frames, device=tokens.frame.device))
+        similarity = torch.cat([cosine.new_full((1,), -torch.inf), cosine])  # with the token before
         nearest = similarity.argsort(descending=True, stable=True)[:excess]
         joins = torch.zeros_like(similarity, dtype=torch.bool)
         joins[nearest] = similarity[nearest] >= self.similarity
@@ -121,16 +118,6 @@ def allowance(history: Sequence[int], cost: float, depth: int) -> float:
             f"first {run} of {depth} layers; keep more, or merge more by a lower pruner.similarity"
         )
     return left / (depth - run)
-
-
-def _similarity(features: Float[Tensor, "K D"], order: Int64[Tensor, " K"]) -> Float[Tensor, " K"]:
-    """Cosine of each token with the one before it in the given order; −∞ for the first."""
-    at_once = CACHED if features.device.type == "cpu" else len(order)
-    similarity = [torch.full((1,), -torch.inf, device=features.device)]
-    for start in range(0, len(order), at_once):
-        unit = normalize(features[order[start : start + at_once + 1]].float(), dim=1)
-        similarity.append(torch.linalg.vecdot(unit[1:], unit[:-1]))
-    return torch.cat(similarity)
 
 
 def _fused(tokens: VisualTokens, order: Int64[Tensor, " K"], joins: Bool[Tensor, " K"]) -> Selection:

@@ -5,15 +5,15 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from kvtp.budget._rounding import round_up
 from kvtp.errors import check_choice, check_range, check_ratio, check_whole
 from kvtp.pruner._density import density_peaks, squared_distances
 from kvtp.pruner._positions import Positions, checked
+from kvtp.pruner._temporal import cells, through_time
 from kvtp.pruner._windows import windows
 from kvtp.pruner.base import AbstractPruner
 from kvtp.tensors import cue, ranking, slots, starts
 from kvtp.types import Budget, Selection, VisualTokens
-
-CACHED = 32  # tokens compared at a time on a CPU, whose cache holds them; an accelerator takes all at once
 
 
 class HoliTom(AbstractPruner):
@@ -33,8 +33,9 @@ class HoliTom(AbstractPruner):
 
     variant: paper = tokens in raster order, as the released code has it for hosts with a newline per row; official =
     as for the others: of each window the static tokens first, then the dynamic ones of all its frames. The tokens are
-    the same. Not reproduced: the noise that breaks ties of densities (here the earlier cell), D > 0 (fails there), and
-    that r' of a film is r of the next one in the same call.
+    the same, but a host with a newline per row may end a row of `official` twice (28 newlines instead of 24 for 37
+    tokens of 8 frames of 4 × 4). Not reproduced: the noise that breaks ties of densities (here the earlier cell), D > 0
+    (fails there), and that r' of a film is r of the next one in the same call.
     A cell that is empty in one of two frames is not still between them.
     """
 
@@ -76,7 +77,7 @@ class HoliTom(AbstractPruner):
         ratio = min(self.retention_ratio / ((len(tokens) - repeated) / len(tokens)), 1)
 
         moving = there & ~static[window]
-        dynamic = _most_received(attention, moving, (moving.sum(1).double() * ratio).ceil().long(), tokens)
+        dynamic = _most_received(attention, moving, round_up(moving.sum(1).double() * ratio), tokens)
         centres = (static.sum(1).double() * ratio).round().long()
         source, features = self._told_once(tokens.features, held, first, length, static, centres)
 
@@ -132,7 +133,7 @@ class HoliTom(AbstractPruner):
         that are `there`. `centres`, at least one for each b, are on the CPU."""
         batch, most, width = points.shape
         squared = squared_distances(points)
-        score = squared.new_empty(batch, most)
+        score = squared.new_empty(batch, most, dtype=torch.float64)
         near = centres.clamp_max(self.neighbours)
         for count in near.unique().tolist():  # few numbers, mostly one
             alike = (near == count).nonzero().squeeze(1).to(place.device)
@@ -155,34 +156,20 @@ class HoliTom(AbstractPruner):
         return centre, embedding_bag(member, points.view(-1, width), begin, per_sample_weights=weight, mode="sum")
 
 
-def _cell(tokens: VisualTokens) -> Int64[Tensor, " K"]:
-    return tokens.row * tokens.grid[1] + tokens.column
-
-
 def _held(tokens: VisualTokens) -> Int64[Tensor, "T N"]:
     """The row of the token in each cell of each frame; −1 = none."""
     rows, columns = tokens.grid
     held = torch.full((tokens.frames, rows * columns), -1, device=tokens.frame.device)
-    held[tokens.frame, _cell(tokens)] = torch.arange(len(tokens), device=held.device)
+    held[tokens.frame, cells(tokens)] = torch.arange(len(tokens), device=held.device)
     return held
 
 
 def _similarity(tokens: VisualTokens) -> Float[Tensor, "T N"]:
-    """Cosine of the token in each cell with the one in the next frame; −1 where there are not both."""
-    cell = _cell(tokens)
-    order = (cell * tokens.frames + tokens.frame).argsort()
-    frame, cell = tokens.frame[order], cell[order]
-    at_once = CACHED if order.device.type == "cpu" else len(order)
-    product, length = [], []
-    for start in range(0, len(order), at_once):
-        features = tokens.features.index_select(0, order[start : start + at_once + 1]).float()
-        product.append((features[1:] * features[:-1]).sum(1))
-        length.append(torch.linalg.vector_norm(features[:at_once], dim=1))
-    norm = torch.cat(length)
-    cosine = torch.cat(product) / (norm[1:] * norm[:-1]).clamp_min(1e-20)
-    follows = (cell.diff() == 0) & (frame.diff() == 1)
-    similarity = torch.full((tokens.frames, tokens.grid[0] * tokens.grid[1]), -1.0, device=order.device)
-    similarity[frame[:-1], cell[:-1]] = torch.where(follows, cosine, -1)
+    """Cosine of the token in each cell with the one in the next frame; −∞ where there are not both."""
+    order, cosine = through_time(tokens, torch.arange(tokens.frames, device=tokens.frame.device))
+    frame = tokens.frame[order]
+    similarity = torch.full((tokens.frames, tokens.grid[0] * tokens.grid[1]), -torch.inf, device=order.device)
+    similarity[frame[:-1], cells(tokens)[order[:-1]]] = cosine.masked_fill(frame.diff() != 1, -torch.inf)
     return similarity
 
 
@@ -191,6 +178,6 @@ def _most_received(
 ) -> Int64[Tensor, " n"]:
     """Rows of the `granted` most attended tokens of each frame; `among` and `granted` are on the CPU."""
     device = attention.device
-    scores = attention.masked_fill(~among.to(device)[tokens.frame, _cell(tokens)], -torch.inf)
+    scores = attention.masked_fill(~among.to(device)[tokens.frame, cells(tokens)], -torch.inf)
     frame, nth = slots(granted.to(device), int(granted.sum()))
     return starts(tokens.per_frame)[frame] + ranking(scores, tokens)[frame, nth]

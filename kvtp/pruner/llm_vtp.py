@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from kvtp.budget._rounding import round_down
+from kvtp.budget._rounding import round_down, round_up
 from kvtp.errors import check_choice, check_ratio, check_whole
 from kvtp.pruner._pivot import pivot_merge
 from kvtp.pruner.base import AbstractPruner
@@ -90,7 +90,7 @@ class LLMVTP(AbstractPruner):
     def _share(self, alive: Int64[Tensor, " T"]) -> Int64[Tensor, " T"]:
         """How many of the most attended tokens are taken of each group: to be kept, or with `complement` to go."""
         quota = (1 - self.alpha if self.complement else self.alpha) * alive.double()
-        return round_down(quota) if self.rounding == "floor" else -round_down(-quota)
+        return round_down(quota) if self.rounding == "floor" else round_up(quota)
 
 
 def pooled(attention: Float[Tensor, "H Q K"], head_pool: str, query_pool: str) -> Float[Tensor, " K"]:

@@ -5,13 +5,12 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.functional import embedding_bag, normalize
 
+from kvtp.budget._rounding import round_down
 from kvtp.errors import check_choice, check_whole
 from kvtp.pruner._positions import Positions, checked
 from kvtp.pruner.base import AbstractPruner
 from kvtp.tensors import by_frame, cue, present, ranking, slots, starts
 from kvtp.types import Budget, Selection, VisualTokens
-
-SLACK = 1e-9  # as in the budgets: n·dominant_ratio that is whole but for the float noise counts as whole
 
 
 class VisionZip(AbstractPruner):
@@ -22,7 +21,7 @@ class VisionZip(AbstractPruner):
     are contextual: every ⌊M/C⌋-th of the M tokens left over, wherever they lie. What remains joins the one of these
     that its key in the tower is nearest to by cosine, which becomes x + mean of those that join: their mean is added
     to it, not averaged with it, so that it is about twice as long as a token. `tokens`: n of every frame (or all that
-    it has), whatever the budget; null = as many as it grants.
+    it has), whatever the budget, which therefore must not differ between frames; null = as many as it grants.
 
     variant: paper = tokens stand where they came from; official = as the released code does it for hosts with a newline
     after every row: the places of the dominant tokens are taken in order of attention, the tokens in raster order, so
@@ -34,6 +33,7 @@ class VisionZip(AbstractPruner):
     def __init__(self, tokens: int | None, dominant_ratio: float, variant: str, positions: Positions) -> None:
         if tokens is not None:
             check_whole("tokens", tokens, 1)
+            self.scope = "video"
         if not 0 <= dominant_ratio < 1:
             raise ValueError(f"dominant_ratio must be in [0, 1), got {dominant_ratio!r}; a share is left to be merged")
         check_choice("variant", variant, ("paper", "official"))
@@ -45,7 +45,7 @@ class VisionZip(AbstractPruner):
     def __call__(self, tokens: VisualTokens, budget: Budget) -> Selection:
         size = tokens.per_frame
         granted = budget.per_frame if self.tokens is None else size.clamp_max(self.tokens)
-        dominant = torch.minimum((granted.double() * self.dominant_ratio + SLACK).long(), (granted - 1).clamp_min(0))
+        dominant = torch.minimum(round_down(granted.double() * self.dominant_ratio), (granted - 1).clamp_min(0))
         contextual = granted - dominant
         # waits for the device: once for all that follows
         total, most, used = torch.stack([granted.sum(), contextual.max(), (size * (granted > 0)).sum()]).tolist()

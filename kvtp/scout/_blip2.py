@@ -93,3 +93,12 @@ def _weights(
     attention = _last(model)
     query, key = (rows.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2) for rows in (queries, keys))
     return (query @ key.mT * attention.scaling).float().softmax(-1)
+
+
+def saliency(attention: Float[Tensor, "B heads queries seen"], pool: str) -> Float[Tensor, "B P"]:
+    """How much each patch is looked at: `mean` or `max` of the heads, summed over queries, without the class token.
+
+    max is what the scout goes by (Vista-LLM, equation 6), mean what the alignment is trained with.
+    """
+    heads = attention.mean(1) if pool == "mean" else attention.amax(1)
+    return heads.sum(1)[:, 1:]

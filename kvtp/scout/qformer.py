@@ -1,6 +1,5 @@
 """Vista-LLM's semantic scout: how much the queries of a BLIP-2, having read the question, look at each patch."""
 
-import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,39 +8,19 @@ from math import isqrt
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import (
-    AutoImageProcessor,
-    Blip2Config,
-    Blip2ForImageTextRetrieval,
-    PreTrainedTokenizerBase,
-)
-from transformers.image_utils import PILImageResampling
-from transformers.utils.logging import disable_progress_bar
+from transformers import Blip2ForImageTextRetrieval, Blip2VisionConfig
 
-from kvtp.backbone._hub import beside, folder_of
-from kvtp.backbone._identity import fingerprint, read_config, read_tokenizer
 from kvtp.backbone._pixels import squash
-from kvtp.backbone._qformer import EVERY, QFormerShape
+from kvtp.backbone._qformer import QFormerShape
 from kvtp.backbone.base import AbstractBackbone, Size, VisionShape
 from kvtp.errors import check_choice, check_whole
 from kvtp.metric.flops import vision
 from kvtp.relevance._similarity import by_token_frame
-from kvtp.scout._blip2 import match, see
+from kvtp.scout._blip2 import match, saliency, see
+from kvtp.scout._checkpoint import Checkpoint
 from kvtp.scout.base import AbstractScout
 from kvtp.tensors import under
 from kvtp.types import Frames, Question, VisualTokens
-
-KEY = "scout.checkpoint"
-Colour = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """How the checkpoint wants its pictures: side [pixels], mean and deviation of the colours."""
-
-    side: int
-    mean: Colour
-    deviation: Colour
 
 
 @dataclass(frozen=True)
@@ -89,7 +68,7 @@ class QFormer(AbstractScout):
         check_choice("scout.resize", resize, ("square", "tokens"))
         check_choice("scout.dtype", dtype, ("float32", "bfloat16", "float16"))
         check_whole("scout.frame_chunk", frame_chunk, 1)
-        self.checkpoint, self.revision = checkpoint, revision
+        self.checkpoint = Checkpoint(checkpoint, revision, "scout.checkpoint")
         self.shares, self.fits = text_ffn == "shared", resize == "tokens"
         # patches that are tokens already are on no grid of their own
         self.supplies = frozenset({"scout"} if self.fits else {"scout", "scout_patches"})  # type: ignore[misc]
@@ -100,48 +79,18 @@ class QFormer(AbstractScout):
 
     # -- what its files tell without weights -------------------------------------------------------------------------
 
-    @cached_property
-    def config(self) -> Blip2Config:
-        """ValueError for what is not there, or is of another family."""
-        config = read_config(self.checkpoint, self.revision, KEY)
-        if config.model_type != "blip-2" or not config.qformer_config.use_qformer_text_input:
-            raise ValueError(
-                f"{KEY} must be a BLIP-2 whose Q-Former reads text (Blip2ForImageTextRetrieval), got the "
-                f"{config.model_type} {self.checkpoint!r}; choose another, such as Salesforce/blip2-itm-vit-g"
-            )
-        if config.qformer_config.cross_attention_frequency != EVERY:
-            raise ValueError(
-                f"{KEY} must look at the picture in every second layer, {self.checkpoint!r} has "
-                f"cross_attention_frequency={config.qformer_config.cross_attention_frequency}; choose another"
-            )
-        return config
-
-    @cached_property
-    def pictures(self) -> Pictures:
-        """ValueError for a checkpoint that wants them otherwise than squashed to its own size."""
-        told = AutoImageProcessor.from_pretrained(beside(self.checkpoint, self.revision, KEY))
-        side = self.config.vision_config.image_size
-        size = (told.size.get("height"), told.size.get("width"))
-        if size != (side, side) or told.resample != PILImageResampling.BICUBIC:
-            raise ValueError(
-                f"{KEY} must have its pictures resized to {side} × {side} bicubically, preprocessor_config.json of "
-                f"{self.checkpoint!r} says {size}, resample {told.resample}; choose another checkpoint"
-            )
-        return Pictures(side, tuple(told.image_mean), tuple(told.image_std))
-
-    @cached_property
-    def words(self) -> PreTrainedTokenizerBase:
-        return read_tokenizer(self.checkpoint, self.revision, KEY)
+    @property
+    def tower(self) -> Blip2VisionConfig:
+        return self.checkpoint.config.vision_config
 
     @property
     def patches(self) -> int:
         """Of its own square grid."""
-        return (self.config.vision_config.image_size // self.config.vision_config.patch_size) ** 2
+        return (self.tower.image_size // self.tower.patch_size) ** 2
 
     @property
     def identity(self) -> str:
-        _ = self.config  # ValueError where there is none
-        return fingerprint(self.checkpoint, self.revision, KEY)
+        return self.checkpoint.identity
 
     def meet(self, backbone: AbstractBackbone) -> None:
         """ValueError for one whose tokens have no place in the picture."""
@@ -154,7 +103,7 @@ class QFormer(AbstractScout):
 
     def flops(self, frames: Frames, question: Question) -> float:
         pictures, height, width = len(frames), *self._size(frames)
-        tower, reading = self.config.vision_config, self.config.qformer_config
+        tower, reading = self.tower, self.checkpoint.config.qformer_config
         patches = height * width // tower.patch_size**2
         seeing = VisionShape(
             rows=patches + 1,
@@ -174,7 +123,7 @@ class QFormer(AbstractScout):
             layers=reading.num_hidden_layers,
             seen=tower.hidden_size,
         )
-        queries = self.config.num_query_tokens
+        queries = self.checkpoint.config.num_query_tokens
         macs = shape.macs(queries, len(self._ids(question)), patches + 1)
         macs += queries * (patches + 1) * reading.hidden_size  # the last layer's attention is told beside the kernel
         return vision(seeing, pictures) + 2.0 * pictures * macs
@@ -183,27 +132,14 @@ class QFormer(AbstractScout):
 
     @cached_property
     def model(self) -> Blip2ForImageTextRetrieval:
-        """ValueError for files that lack some of them."""
-        if not sys.stderr.isatty():
-            disable_progress_bar()
-        model, told = Blip2ForImageTextRetrieval.from_pretrained(
-            folder_of(self.checkpoint, self.revision, KEY),
-            dtype=self.dtype,
-            attn_implementation="sdpa",
-            output_loading_info=True,
-        )
-        if lacking := sorted(told["missing_keys"]):
-            raise ValueError(
-                f"{KEY} {self.checkpoint!r} lacks {len(lacking)} of its weights, first {lacking[0]}; fetch it again, "
-                "or choose a checkpoint of Blip2ForImageTextRetrieval"
-            )
+        model = self.checkpoint.model(self.dtype)
         if self.shares:
             for layer in model.qformer.encoder.layer:
                 layer.intermediate, layer.output = layer.intermediate_query, layer.output_query
         return model.to(self.device).eval().requires_grad_(False)
 
     def load(self, backbone: AbstractBackbone) -> None:
-        _ = self.model, self.pictures, self.words, self.stream
+        _ = self.model, self.checkpoint.pictures, self.checkpoint.words, self.stream
 
     # -- the line ----------------------------------------------------------------------------------------------------
 
@@ -217,7 +153,7 @@ class QFormer(AbstractScout):
     def _look(self, frames: Frames, size: Size) -> Seen:
         if self._seen is None or self._seen.frames is not frames or self._seen.size != size:
             self._seen = None  # before the next one's take as much memory
-            mean, deviation = self.pictures.mean, self.pictures.deviation
+            mean, deviation = self.checkpoint.pictures.mean, self.checkpoint.pictures.deviation
             with self._aside():
                 rows, columns = (slice(None),) * 2 if self.backbone is None else self.backbone.field(frames.size)
                 chunks = frames.pixels[:, rows, columns].split(self.frame_chunk)
@@ -238,11 +174,11 @@ class QFormer(AbstractScout):
     def _size(self, frames: Frames) -> Size:
         """Of the pictures as they are looked at [pixels]."""
         if not self.fits:
-            return self.config.vision_config.image_size, self.config.vision_config.image_size
+            return self.tower.image_size, self.tower.image_size
         if self.backbone is None:
             raise ValueError("scout.resize=tokens must know whose tokens; call meet(backbone) first")
         rows, columns = self.backbone.blank(len(frames), frames.size).grid
-        return rows * self.config.vision_config.patch_size, columns * self.config.vision_config.patch_size
+        return rows * self.tower.patch_size, columns * self.tower.patch_size
 
     def __call__(self, frames: Frames, question: Question, tokens: VisualTokens) -> VisualTokens:
         patches = self._scores(frames, question)
@@ -264,17 +200,12 @@ class QFormer(AbstractScout):
         for states in seen.states.split(self.frame_chunk):
             _, attention = match(self.model, states, ids.expand(len(states), -1), None, mapped=True)
             assert attention is not None
-            found.append(reduced(attention))
+            found.append(saliency(attention, "max"))
         return torch.cat(found)
 
     def _ids(self, question: Question) -> list[int]:
-        length = self.config.qformer_config.max_position_embeddings
-        return self.words(question.text, truncation=True, max_length=length).input_ids
-
-
-def reduced(attention: Float[Tensor, "n heads queries seen"]) -> Float[Tensor, "n P"]:
-    """Equation 6: maximum over heads, sum over queries; the first column is the class token's."""
-    return attention.amax(1).sum(1)[:, 1:]
+        length = self.checkpoint.config.qformer_config.max_position_embeddings
+        return self.checkpoint.words(question.text, truncation=True, max_length=length).input_ids
 
 
 def on_grid(patches: Float[Tensor, "T P"], grid: tuple[int, int]) -> Float[Tensor, "T N"]:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from decimal import Decimal
 
 import pytest
 import torch
@@ -48,7 +49,7 @@ def test_released_figures(project_root, case: int) -> None:
         assert figure == pytest.approx(golden[name], abs=6e-6), name
     there = torch.ones(1, 8, dtype=torch.bool)
     peaks = density_peaks(exact_squares(golden["points"]), there, golden["K"], itself=False, far="row")
-    assert peaks[0].tolist() == pytest.approx(golden["gamma"], abs=6e-6)
+    assert peaks[0].exp().tolist() == pytest.approx(golden["gamma"], abs=6e-6)
 
 
 @pytest.mark.parametrize(("itself", "far"), [(False, "row"), (True, "all"), (True, "row"), (False, "all")])
@@ -63,7 +64,7 @@ def test_equals_loops(neighbours: int, itself: bool, far: str) -> None:
     peaks = density_peaks(squared_distances(points), there, neighbours, itself, far)
     for batch in range(3):
         expected = looped(points[batch, there[batch]].tolist(), neighbours, itself, far)[2]
-        assert peaks[batch, there[batch]].tolist() == pytest.approx(expected, rel=1e-4)
+        assert peaks[batch, there[batch]].exp().tolist() == pytest.approx(expected, rel=1e-4)
     assert (peaks[~there] == -torch.inf).all()
 
 
@@ -72,22 +73,54 @@ def test_equals_loops(neighbours: int, itself: bool, far: str) -> None:
 def test_one_point_and_none(itself: bool, far: str) -> None:
     there = torch.tensor([[False, True, False], [False, False, False]])
     peaks = density_peaks(squared_distances(normal(2, 3, 4)), there, 7, itself, far)
-    nothing = -torch.inf
-    assert peaks.tolist() == [[nothing, 0, nothing], [nothing] * 3]  # density 1, but far from nothing
+    assert torch.equal(peaks.isfinite(), there)
+    assert (peaks.exp() == 0).all()  # density 1, but far from nothing
 
 
 def vista_peaks(*points: Point) -> list[float]:
     there = torch.ones(1, len(points), dtype=torch.bool)
-    return density_peaks(squared_distances(torch.tensor([points])), there, 7, itself=False, far="row")[0].tolist()
+    peaks = density_peaks(squared_distances(torch.tensor([points])), there, 7, itself=False, far="row")
+    return peaks[0].tolist()
 
 
 def test_two_points_are_equally_dense() -> None:
     """exp(−d²)·d with d = 3/√1: a single neighbour, whatever was asked for."""
-    assert vista_peaks((1.0,), (4.0,)) == pytest.approx([3 * math.exp(-9)] * 2)
+    assert vista_peaks((1.0,), (4.0,)) == pytest.approx([math.log(3) - 9] * 2)
 
 
 def test_points_at_one_place() -> None:
-    assert vista_peaks(*[(0.25, 0.5, 3.0)] * 5) == [0.0] * 5
+    peaks = vista_peaks(*[(0.25, 0.5, 3.0)] * 5)
+    assert len(set(peaks)) == 1, "so that the earlier goes first"
+    assert math.isfinite(peaks[0])
+
+
+def exactly(points: Sequence[Point], neighbours: int, itself: bool, far: str) -> list[Decimal]:
+    """exp(−mean d²) · distance, in decimals of which the smallest is 1e-999999."""
+    rows = [[Decimal(x) for x in point] for point in points]
+    count = range(len(rows))
+    squares = [[sum((a - b) ** 2 for a, b in zip(p, q, strict=True)) / len(p) for q in rows] for p in rows]
+    density = []
+    for i in count:
+        nearest = sorted(squares[i][j] for j in count if itself or j != i)[:neighbours]
+        density.append((-sum(nearest) / len(nearest)).exp())
+    score = []
+    for i in count:
+        denser = [squares[i][j] for j in count if density[j] > density[i]]
+        most = max(squares[i]) if far == "row" else max(map(max, squares))
+        score.append(density[i] * (min(denser) if denser else most).sqrt())
+    return score
+
+
+@pytest.mark.parametrize(("itself", "far"), [(False, "row"), (True, "all")])
+@pytest.mark.parametrize("scale", [1e-5, 1e-2, 1, 100])
+def test_ranking_at_every_scale(scale: float, itself: bool, far: str) -> None:
+    """At 100 densities are below 1e-300, at 1e-5 they differ from 1 in the tenth decimal."""
+    points = scale * normal(4, 24, 6, seed=1)
+    there = torch.ones(4, 24, dtype=torch.bool)
+    peaks = density_peaks(squared_distances(points), there, 4, itself, far)
+    for own, ranked in zip(points.tolist(), peaks.argsort(dim=1, descending=True).tolist(), strict=True):
+        score = exactly(own, 4, itself, far)
+        assert ranked == sorted(range(24), key=lambda i, score=score: -score[i])
 
 
 def test_squared_distances_far_from_the_origin() -> None:

@@ -257,14 +257,6 @@ def test_like_tokens(variant: str) -> None:
     torch.testing.assert_close(selection.features, torch.ones(len(selection), 12), atol=1e-6, rtol=0)
 
 
-@every_variant
-def test_same_input_same_numbers(variant: str) -> None:
-    tokens = film([0.99] * 11, [16] * 12, (4, 4))
-    first, second = (pruned(tokens, 0.3, variant=variant) for _ in range(2))
-    assert torch.equal(first.index, second.index)
-    assert torch.equal(first.features, second.features)
-
-
 @pytest.mark.parametrize(("changed", "message"), [
     ({"variant": "qwen"}, r"variant must be one of onevision, llava_video, qwen2_5_vl, got 'qwen'; nearest: "),
     ({"segments_min": 0}, r"segments_min must be a whole number in \[1, inf\], got 0"),

@@ -4,6 +4,7 @@ cut a short film."""
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +125,7 @@ def one_token_at_a_time(
     ]
     reduced = sum((last - first) * len(cells) for (first, last), cells in zip(found, static, strict=True))
     every = len(tokens)
-    share = min(ratio / ((every - reduced) / every), 1)
+    share = min(Fraction(str(ratio)) * every / (every - reduced), 1)
     out = []
     for (first, last), repeated in zip(found, static, strict=True):
         frames = range(first, last + 1)
@@ -304,6 +305,13 @@ def test_what_is_not_still_is_rounded_up_frame_by_frame() -> None:
     selection = select(tokens, 0.3, tau=1.0)
     assert tokens.keep(selection).per_frame.tolist() == [5, 3, 0, 5]
     assert torch.equal(selection.features, tokens.features[selection.index])
+
+
+def test_float_noise_costs_no_token() -> None:
+    """0.07 · 100 is a little more than 7 in floating point, but no reason for an eighth token."""
+    assert 0.07 * 100 > 7
+    tokens = toy_tokens([100] * 2, (10, 10))
+    assert tokens.keep(select(tokens, 0.07, tau=1.0)).per_frame.tolist() == [7, 7]
 
 
 def test_among_equals_the_earlier() -> None:

@@ -115,9 +115,11 @@ def test_the_share_of_whole_tokens_is_rounded_down(ratio: str, dominant: int) ->
 
 
 def test_a_number_of_tokens_holds_whatever_the_budget() -> None:
+    """Which therefore binds no frame: one that differs between frames is refused, as for all whose scope is video."""
     tokens = toy_tokens([16, 3, 0, 16], (4, 4))
     fixed, free = component("pruner", "visionzip", tokens=5), component("pruner", "visionzip")
-    said, same = fixed(tokens, toy_budget([16, 0, 0, 2], tokens)), free(tokens, toy_budget([5, 3, 0, 5], tokens))
+    assert (fixed.scope, free.scope) == ("video", "frame")
+    said, same = fixed(tokens, toy_budget([2, 2, 0, 2], tokens)), free(tokens, toy_budget([5, 3, 0, 5], tokens))
     assert torch.equal(said.index, same.index)
     assert torch.equal(said.features, same.features)
 

@@ -27,8 +27,8 @@ import kvtp.scout.qformer
 from kvtp.backbone._pixels import CLIP_MEAN, CLIP_STD, squash
 from kvtp.backbone.base import AbstractBackbone
 from kvtp.relevance._similarity import by_token_frame
-from kvtp.scout._blip2 import match, see
-from kvtp.scout.qformer import QFormer, on_grid, reduced
+from kvtp.scout._blip2 import match, saliency, see
+from kvtp.scout.qformer import QFormer, on_grid
 from kvtp.types import Frames
 
 WHERE = "Where is the red ring?"
@@ -129,7 +129,8 @@ def test_reduction_of_the_specification() -> None:
     """2 heads × 2 queries × (class token + 4)."""
     first = [[0.2, 0.5, 0.1, 0.1, 0.1], [0.2] * 5]
     second = [[0.1, 0.1, 0.6, 0.1, 0.1], [0.4, 0.1, 0.1, 0.3, 0.1]]
-    torch.testing.assert_close(reduced(torch.tensor([[first, second]])), torch.tensor([[0.7, 0.8, 0.4, 0.3]]))
+    found = saliency(torch.tensor([[first, second]]), "max")
+    torch.testing.assert_close(found, torch.tensor([[0.7, 0.8, 0.4, 0.3]]))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -371,11 +372,11 @@ def test_of_full_size(make, released) -> None:
     scout, question = make(folder=released), toy_question(text=WHERE)
     pixels = torch.zeros(1, dtype=torch.uint8).expand(2, 360, 640, 3)
     frames = Frames(pixels, torch.arange(2).double(), torch.arange(2), 2.0, "none")
-    assert (scout.patches, scout.pictures.side) == (256, 224)
-    assert (scout.pictures.mean, scout.pictures.deviation) == (CLIP_MEAN, CLIP_STD)
+    assert (scout.patches, scout.checkpoint.pictures.side) == (256, 224)
+    assert (scout.checkpoint.pictures.mean, scout.checkpoint.pictures.deviation) == (CLIP_MEAN, CLIP_STD)
     with torch.device("meta"):
-        model = Blip2ForImageTextRetrieval(scout.config).eval()
-    ids = torch.zeros(2, len(scout.words(WHERE).input_ids), dtype=torch.long, device="meta")
+        model = Blip2ForImageTextRetrieval(scout.checkpoint.config).eval()
+    ids = torch.zeros(2, len(scout.checkpoint.words(WHERE).input_ids), dtype=torch.long, device="meta")
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         seen = see(model, torch.empty(2, 3, 224, 224, device="meta"))
         tower = counter.get_total_flops()
