@@ -63,6 +63,9 @@ def train(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
     seed_everything(config["seed"], verbose=False)
     module, data = make("module", config["module"]), make("data", config["data"])
     callbacks = {name: make(f"callbacks.{name}", told) for name, told in config["callbacks"].items()}
+    if config["validate"]:
+        _validate(config, module, data, folder)
+        return
     timer, journal = Timer(), Journal(folder, config["log_every"], config["trainer"]["max_steps"])
     mirrors = _mirrors(config, type(module).__name__.lower(), folder)
     ordered = sorted(callbacks.values(), key=lambda one: isinstance(one, Checkpoints))  # which hold what others count
@@ -85,6 +88,25 @@ def train(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
         _finish(trained, folder, journal, {"steps": steps, "seconds": seconds, "weights_step": step})
         for mirror in mirrors:
             mirror.close()
+
+
+def _validate(config: Mapping[str, Any], module: AbstractModule, data: AbstractData, folder: Path) -> None:
+    """Rank 0's metrics are those of all."""
+    trainer = _trainer(config, [], [], folder)
+    _fitting(module, data)
+    (told,) = trainer.validate(module, datamodule=data, verbose=False)
+    if trainer.is_global_zero:
+        write_whole(folder / "validation.json", json.dumps(told, indent=1) + "\n")
+        log.info("%s: %s", folder / "validation.json", "  ".join(f"{key} {value:.4g}" for key, value in told.items()))
+
+
+def _fitting(module: AbstractModule, data: AbstractData) -> None:
+    """CommandError for data that the module cannot learn from."""
+    if data.gives is not module.takes:
+        raise CommandError(
+            f"module {type(module).__name__} learns from {module.takes.__name__}, data {type(data).__name__} gives "
+            f"{data.gives.__name__}; leave data=… out, the module chooses its own"
+        )
 
 
 def _quieten() -> None:
@@ -141,11 +163,9 @@ def _check(module: AbstractModule, data: AbstractData, trainer: Trainer, callbac
                 f"with trainer=fsdp all processes validate equally often: {data.held_out} validation batches (see "
                 f"data.held_out_videos) must be a multiple of the {trainer.world_size} processes"
             )
-    if data.gives is not module.takes:
-        raise CommandError(
-            f"module {type(module).__name__} learns from {module.takes.__name__}, data {type(data).__name__} gives "
-            f"{data.gives.__name__}; leave data=… out, the module chooses its own"
-        )
+    _fitting(module, data)
+    if data.for_tests:
+        raise CommandError("data.held_out_split=test is for validate=true alone: methods are compared on these films")
     if trainer.max_steps <= module.warmup:
         raise CommandError(
             f"trainer.max_steps must be more than module.warmup ({module.warmup}), got {trainer.max_steps}; "

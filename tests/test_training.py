@@ -291,3 +291,45 @@ def test_a_training_that_gets_no_better_ends_with_its_best_weights(shell: Shell,
     )
     assert status == 1
     assert "is no validation metric; there are: val/kl, val/loss, val/ndcg, val/recall" in said
+
+
+@pytest.fixture(scope="module")
+def scout(shell: Shell, whole: str) -> tuple[str, ...]:
+    """How a small one is trained, from the tower of the first test's SigLIP."""
+    siglip = shell.outputs / "train" / whole / "model"
+    small = "{hidden_size: 16, intermediate_size: 16, num_hidden_layers: 2, num_attention_heads: 2}"
+    words = (
+        *(*SMALL, "module=qformer", f"module.new.siglip={siglip}", f"module.new.qformer={small}"),
+        *("module.new.queries=4", "module.new.joint=8", "module.warmup=2", "data.videos=2"),
+    )
+    run(shell, *words, "name=scout", "trainer.max_steps=8")
+    return words
+
+
+def test_a_scout_killed_and_started_again_is_the_same(shell: Shell, scout: tuple[str, ...]) -> None:
+    words = (*scout, "name=scout_again", "trainer.max_steps=8")
+    before = shell.written()
+    assert before < shell.killed(before + 6, 0, *words, shell.data)
+    assert "going on from" in run(shell, *words)
+    assert curve(shell, "scout_again") == curve(shell, "scout")
+    mine, theirs = weights(shell, "scout_again"), weights(shell, "scout")
+    assert all(mine[key].equal(theirs[key]) for key in theirs)
+
+
+def test_validation_alone_tells_what_a_training_told_last(shell: Shell, scout: tuple[str, ...]) -> None:
+    """Of the trained part as it lies on the disk. (The projector, which `val/alignment` goes through, does not.)"""
+    known = (*scout, f"module.checkpoint={shell.outputs}/train/scout/model", "validate=true")
+    said = run(shell, *known, "name=validated")
+    folder = shell.outputs / "train" / "validated"
+    told = json.loads((folder / "validation.json").read_text())
+    last = curve(shell, "scout")[-1]
+    for name in ("val/itm", "val/pointing", "val/pointing_mean"):
+        assert told[name] == pytest.approx(last[name])
+        assert name in said
+    assert not (folder / "model").exists()
+    other = (*known, "name=tested", "data.held_out_split=test")
+    run(shell, *other)
+    assert json.loads((shell.outputs / "train" / "tested" / "validation.json").read_text()) != told
+    status, said = shell.run(*other[:-2], "validate=false", "name=cheating", "data.held_out_split=test", shell.data)
+    assert status == 1
+    assert "data.held_out_split=test is for validate=true alone" in said

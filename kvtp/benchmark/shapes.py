@@ -60,7 +60,7 @@ class Shapes(Folder):
         self.videos_identity = world.name
         asked = make(world, settings, seed, split, videos, workers)
         super().__init__(str(world), asked, split, split, limit)
-        self.clips, self.options = clips, options
+        self.clips, self.options, self.settings = clips, options, settings
         self.films = tuple(film(settings, seed, split, number) for number in range(videos))
         self._by_name = {film.name: film for film in self.films}
         self._made_by = partial(

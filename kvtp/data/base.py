@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from kvtp.benchmark.shapes import Shapes
-from kvtp.errors import check_whole
+from kvtp.errors import check_choice, check_whole
 
 
 class Stream(IterableDataset):
@@ -51,6 +51,7 @@ class AbstractData(LightningDataModule):
     """
 
     gives: ClassVar[type]
+    for_tests = False  # what is held out is what methods are compared on: nothing may be chosen by it
     allow_zero_length_dataloader_with_multiple_devices = True  # more processes than validation batches
 
     def __init__(self, seed: int) -> None:
@@ -99,11 +100,14 @@ class AbstractData(LightningDataModule):
 
 
 class ShapesData(AbstractData):
-    """Learns from films of the `train` split; `held_out_videos` of the `val` split are for validation."""
+    """Learns from films of the `train` split; `held_out_videos` of the `val` split are for validation, or of the `test`
+    split, for scripts/train.py with validate=true alone."""
 
-    def __init__(self, benchmark: Shapes, held_out_videos: int, seed: int) -> None:
+    def __init__(self, benchmark: Shapes, held_out_videos: int, seed: int, held_out_split: str = "val") -> None:
         super().__init__(seed)
         check_whole("data.held_out_videos", held_out_videos, 1)
         if benchmark.split != "train":
             raise ValueError(f"data.benchmark.split must be train, got {benchmark.split!r}; the others are for tests")
-        self.train, self.val = benchmark, benchmark.other("val", held_out_videos)
+        check_choice("data.held_out_split", held_out_split, ("val", "test"))
+        self.for_tests = held_out_split == "test"
+        self.train, self.val = benchmark, benchmark.other(held_out_split, held_out_videos)

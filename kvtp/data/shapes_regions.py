@@ -1,7 +1,7 @@
 """Pictures of SparseKV-Shapes, and what is said or asked about an object in each: for `module=qformer`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from kvtp.benchmark._paint import outline
-from kvtp.benchmark._world import Event, Film, Settings, question
+from kvtp.benchmark._world import Event, Film, question
 from kvtp.benchmark.shapes import Shapes
 from kvtp.data._describe import Description, describe
 from kvtp.data.base import ShapesData
@@ -41,7 +41,7 @@ class ShapesRegions(ShapesData):
     which a share `shape_only` tells the shape alone. A moment of a film shows one object, so that what is coloured is
     what is meant; a share `beside` of the pictures shows a second one, which the text is not true of: their other half
     is that of another film. `frames` samples the films; pictures with an object stay in memory, 0.4 MB of a film. All
-    `held_out_videos` of the `val` split are looked at.
+    `held_out_videos` of the `held_out_split` are looked at.
     """
 
     gives = Regions
@@ -50,6 +50,7 @@ class ShapesRegions(ShapesData):
         self,
         benchmark: Shapes,
         held_out_videos: int,
+        held_out_split: str,
         frames: AbstractFrames,
         videos: int,
         questions: float,
@@ -57,15 +58,14 @@ class ShapesRegions(ShapesData):
         beside: float,
         seed: int,
     ) -> None:
-        super().__init__(benchmark, held_out_videos, seed)
+        super().__init__(benchmark, held_out_videos, seed, held_out_split)
         check_whole("data.videos", videos, 1, len(self.train.films))
         for name, share in {"questions": questions, "shape_only": shape_only, "beside": beside}.items():
             check_range(f"data.{name}", share, 0, 1)
         self.frames, self.videos = frames, videos
         self.questions, self.shape_only, self.beside = questions, shape_only, beside
-        known = benchmark._made_by.keywords
         self._kept: dict[str, list[tuple[Event, list[tuple[int, UInt8[Tensor, "H W 3"]]]]]] = {}
-        self.settings = Settings(**{field.name: known[field.name] for field in fields(Settings)})
+        self.settings = benchmark.settings
 
     def make(self, number: int) -> Regions:
         rng = self.random(number)
