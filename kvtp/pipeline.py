@@ -27,6 +27,7 @@ from kvtp.types import INSIDE, Answer, Budget, Frames, Prompt, Question, Selecti
 
 log = logging.getLogger(__name__)
 HEAD = frozenset({"probe_attention", "frame_feature"})  # cues that a tower's pooling head gives, if it is a SigLIP
+SCOUTED = frozenset({"scout", "scout_patches"})
 
 
 @dataclass
@@ -66,6 +67,7 @@ class Pipeline:
                     f"{self.backbone.called} as configured gives {', '.join(sorted(given))}; "
                     "choose another method or backbone"
                     + (", or name a pooling head in backbone.head" if missing & HEAD else "")
+                    + (", or scout=qformer (for Vista-LLM pruner.saliency=intrinsic, too)" if missing & SCOUTED else "")
                 )
 
     def _check_layers(self) -> None:

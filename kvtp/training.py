@@ -64,7 +64,7 @@ def train(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
     module, data = make("module", config["module"]), make("data", config["data"])
     callbacks = {name: make(f"callbacks.{name}", told) for name, told in config["callbacks"].items()}
     if config["validate"]:
-        _validate(config, module, data, folder)
+        _validate(config, settings, module, data, folder)
         return
     timer, journal = Timer(), Journal(folder, config["log_every"], config["trainer"]["max_steps"])
     mirrors = _mirrors(config, type(module).__name__.lower(), folder)
@@ -72,10 +72,7 @@ def train(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
     trainer = _trainer(config, [journal, *mirrors], [timer, *ordered], folder)
     _check(module, data, trainer, callbacks)
     if trainer.is_global_zero:
-        per_step = trainer.world_size * trainer.accumulate_grad_batches
-        origin = None if module.origin is None else fingerprint(module.origin, module.origin_revision, "the checkpoint")
-        known = {"batches_per_step": per_step, "origin": origin, "data_identity": data.identity}
-        _describe(config, {**settings, **known}, folder)
+        _describe(config, {**settings, **_known(module, data, trainer)}, folder)
         if not (folder / MODEL).exists():
             _note(folder, trainer)
     if (folder / MODEL).exists():
@@ -90,10 +87,24 @@ def train(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
             mirror.close()
 
 
-def _validate(config: Mapping[str, Any], module: AbstractModule, data: AbstractData, folder: Path) -> None:
-    """Rank 0's metrics are those of all."""
+def _known(module: AbstractModule, data: AbstractData, trainer: Trainer) -> dict[str, Any]:
+    """What decides what is trained beside the settings."""
+    origin = None if module.origin is None else fingerprint(module.origin, module.origin_revision, "the checkpoint")
+    per_step = trainer.world_size * trainer.accumulate_grad_batches
+    return {"batches_per_step": per_step, "origin": origin, "data_identity": data.identity}
+
+
+def _validate(
+    config: Mapping[str, Any], settings: Mapping[str, Any], module: AbstractModule, data: AbstractData, folder: Path
+) -> None:
+    """Rank 0's metrics are those of all. What they are of is in .hydra/, as of a training."""
     trainer = _trainer(config, [], [], folder)
     _fitting(module, data)
+    if trainer.is_global_zero:
+        _describe(config, {**settings, **_known(module, data, trainer)}, folder)
+        _note(folder, trainer)
+        if config["module"].get("checkpoint", module.origin) is None:
+            log.warning("what is validated is a new, untrained network; module.checkpoint=… names a trained one")
     (told,) = trainer.validate(module, datamodule=data, verbose=False)
     if trainer.is_global_zero:
         write_whole(folder / "validation.json", json.dumps(told, indent=1) + "\n")

@@ -142,6 +142,17 @@ def test_a_cue_that_nobody_gives_is_refused_before_weights_load(tiny, line):
     assert "model" not in untouched.__dict__
 
 
+@pytest.mark.parametrize(
+    ("cue", "remedy"), [("scout", "or scout=qformer"), ("frame_feature", "or name a pooling head in backbone.head$")]
+)
+def test_who_would_give_a_cue_is_named(tiny, line, cue, remedy):
+    class Needs(Recorder):
+        cues = frozenset({cue})
+
+    with pytest.raises(ValueError, match=f"choose another method or backbone, {remedy}"):
+        line(Needs(), FIFTH, backbone=tiny(head=None))
+
+
 def test_what_the_backbone_does_not_run_is_refused_before_weights_load(tiny, line):
     untouched = tiny()
     with pytest.raises(
@@ -251,9 +262,6 @@ def test_a_scouts_time_is_taken_where_it_works(line, monkeypatch):
         def record(self, stream="in use"):
             queues.append(stream)
 
-        def synchronize(self):
-            pass
-
         def elapsed_time(self, other):
             return 1.0
 
@@ -269,13 +277,14 @@ def test_a_scouts_time_is_taken_where_it_works(line, monkeypatch):
         monkeypatch.setattr(torch.cuda, name, lambda: True)
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda *gpu: queues.append("waits"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with unchecked():
         pipeline.watch("v", pipeline.cues)
         scout = ["in use", "beside", "looks", "beside", "in use"]  # the host's part, and around the look its own
         assert queues == ["in use", "in use", *scout, "in use", "in use"]
         told = {"decode_video": 1.0, "scout_video": 1.0, "scout_beside": 1.0, "vision": 1.0}
         assert pipeline.clock.take() == told
-        assert "waits" not in queues, "for nothing but what is told"
+        assert queues[-1] == "waits", "for the last of them"
 
 
 @pytest.mark.parametrize("cue", ["scout", "scout_patches"])

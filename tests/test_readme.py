@@ -79,7 +79,7 @@ def test_shapes_commands(project_root: Path, tmp_path: Path) -> None:
         status, said = shell.run(*words, f"paths.data={tmp_path}/data", *SMALLER[shell.script])
         assert status == 0, f"{line}\n{said}"
     runs = shell.predictions()
-    # the first line's budget takes each frame's floor; `none` is asked once; four runs of KVTP's table are known by then
+    # the first line's budget takes each frame's floor; `none` is asked once; four runs of KVTP's table are known
     assert len(runs) == 1 + 29 + (11 - 4) + (8 - 1) + 2 - 1
     for rows in runs.values():
         assert [row["groups"]["kind"] for row in rows] == ["colour", "shape", "place", "after", "last"] * 4

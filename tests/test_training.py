@@ -10,6 +10,8 @@ from logger.offline import read
 from safetensors.torch import load_file, save_file
 from shell import Shell
 
+from kvtp.backbone._identity import fingerprint
+
 SMALL = (
     "data.benchmark.clips=6",
     "data.benchmark.events=2",
@@ -327,8 +329,12 @@ def test_validation_alone_tells_what_a_training_told_last(shell: Shell, scout: t
         assert told[name] == pytest.approx(last[name])
         assert name in said
     assert not (folder / "model").exists()
+    assert "untrained" not in said
+    looked_at = fingerprint(str(shell.outputs / "train" / "scout" / "model"), None, "the checkpoint")
+    assert json.loads((folder / ".hydra" / "settings.json").read_text())["origin"] == looked_at
     other = (*known, "name=tested", "data.held_out_split=test")
     run(shell, *other)
+    assert "a new, untrained network" in run(shell, *scout, "validate=true", "name=new")
     assert json.loads((shell.outputs / "train" / "tested" / "validation.json").read_text()) != told
     status, said = shell.run(*other[:-2], "validate=false", "name=cheating", "data.held_out_split=test", shell.data)
     assert status == 1

@@ -40,8 +40,8 @@ class ShapesRegions(ShapesData):
     A share `questions` of the texts are those of the benchmark that name the object; the rest are descriptions, of
     which a share `shape_only` tells the shape alone. A moment of a film shows one object, so that what is coloured is
     what is meant; a share `beside` of the pictures shows a second one, which the text is not true of: their other half
-    is that of another film. `frames` samples the films; pictures with an object stay in memory, 0.4 MB of a film. All
-    `held_out_videos` of the `held_out_split` are looked at.
+    is that of another film; grey ones passing by are never meant. `frames` samples the films; pictures with an object
+    stay in memory, 0.4 MB of a film. All `held_out_videos` of the `held_out_split` are looked at.
     """
 
     gives = Regions

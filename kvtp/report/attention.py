@@ -32,7 +32,7 @@ LINE, MARGIN = 22, 12  # [pixels]
 DPI = 100
 HEAT = "inferno"
 BRIGHTEST = 0.99  # quantile of a layer's scores that is drawn brightest; all above it, too
-PARTS = ("red", "limegreen", "deepskyblue", "gold")  # what kept tokens are kept for, in order
+PARTS = {"red": "red", "green": "limegreen", "blue": "deepskyblue", "yellow": "gold"}  # of kept tokens, by part
 TINT = 0.45  # how much of a picture its colour hides
 UNSEEN, COVER = 0.7, 0.75  # brightness, in grey, where nothing attends to; how much of it the heat hides
 NARROWEST, LETTER = 1100, 9  # of a page, and of a letter of its words [pixels]
@@ -118,7 +118,7 @@ def _darkened(film: np.ndarray, mask: np.ndarray, parts: Sequence[np.ndarray]) -
     tall = STRIP if gridless else height
     light = np.full((len(film), tall, width, 3), 0.85) if gridless else film
     seen = np.where(_cells(mask, tall, width)[..., None], light, DROPPED if gridless else film * DROPPED)
-    for colour, part in zip(cycle(PARTS), parts):
+    for colour, part in zip(cycle(PARTS.values()), parts):
         tinted = seen * (1 - TINT) + np.array(to_rgb(colour)) * TINT
         seen = np.where(_cells(part, tall, width)[..., None], tinted, seen)
     return np.concatenate([film, seen], 1) if gridless else seen

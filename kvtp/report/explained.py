@@ -19,6 +19,12 @@ from kvtp.metric.statistics import mean_interval
 from kvtp.types import Question
 
 SHARES = ("video", "relevant", "relevant_scores", "chance", "relevant_kept")
+MEANING = (
+    "Percent, means over the questions. On the video: of all that the question's tokens attend to in this layer of the "
+    "unpruned model. Of that on relevant frames: frames with a relevance label above 0, with its 95 % interval over "
+    "videos. Scores there: the same of the scores that rank tokens. Tokens there: how many of the tokens these frames "
+    "have, so what looking anywhere would give. Kept there: how many of the tokens kept are theirs."
+)
 
 
 def lines(one: Explained) -> list[dict[str, Any]]:
@@ -119,5 +125,5 @@ def page(title: str, pictures: Sequence[tuple[Question, Path]], table: str) -> s
         for question, path in pictures
     ]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>img {{ max-width: 100% }}</style>'
-    body = "\n".join([f"<h1>{escape(title)}</h1><pre>{escape(table)}</pre>", *shots])
+    body = "\n".join([f"<h1>{escape(title)}</h1><pre>{escape(table)}</pre>", f"<p>{MEANING}</p>", *shots])
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'

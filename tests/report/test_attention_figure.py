@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from toys import toy_question
 
 from kvtp.explain import Cached, Explained, Kept, Look, Reply
-from kvtp.report.attention import ACROSS, DROPPED, EDGE, PARTS, SIDE, STRIP, TINT, attention_figure, even
+from kvtp.report.attention import ACROSS, DROPPED, EDGE, SIDE, STRIP, TINT, attention_figure, even
 from kvtp.report.contact_sheet import CONTEXT, KEY, OTHER
 from kvtp.report.explained import by_layer, file_name, lines, page, shares, shown
 from kvtp.types import Frames
@@ -114,10 +114,10 @@ def test_kept_cells_are_tinted_by_what_they_are_kept_for(grid):
                 if not mask[frame, row, column]:
                     expected = [DROPPED] * 3
                 else:
-                    colour = to_rgb(PARTS[0] if first[frame, row, column] else PARTS[1])
+                    colour = to_rgb("red" if first[frame, row, column] else "limegreen")
                     expected = [white * (1 - TINT) + TINT * part for part in colour]
                 assert seen[row, column].tolist() == pytest.approx(expected, abs=1e-6)
-    assert titles(figure)[2].endswith("(1 made by it are not shown); red: 2 foveal; limegreen: 3 anchors")
+    assert titles(figure)[2].endswith("(1 made by it are not shown); red: 2 foveal; green: 3 anchors")
 
 
 def test_heat_is_as_high_as_the_layers_highest_hundredth():
