@@ -228,14 +228,19 @@ def fusion(shell: Shell, name: str) -> dict[str, float]:
     return {name: told[name] for name in ("local_temperature", "global_temperature")}
 
 
-def test_a_predictor_killed_and_started_again_is_the_same(shell: Shell, predictor: tuple[str, ...]) -> None:
-    words = (*predictor, "name=again", "trainer.max_steps=8")
+def killed_and_gone_on_with(shell: Shell, words: tuple[str, ...], name: str, whole: str) -> None:
+    """Asserts that the training, killed on its way and started again, comes to what the `whole` one came to."""
+    words = (*words, f"name={name}", "trainer.max_steps=8")
     before = shell.written()
     assert before < shell.killed(before + 6, 0, *words, shell.data)
     assert "going on from" in run(shell, *words)
-    assert curve(shell, "again") == curve(shell, "predictor")
-    mine, theirs = weights(shell, "again"), weights(shell, "predictor")
+    assert curve(shell, name) == curve(shell, whole)
+    mine, theirs = weights(shell, name), weights(shell, whole)
     assert all(mine[key].equal(theirs[key]) for key in theirs)
+
+
+def test_a_predictor_killed_and_started_again_is_the_same(shell: Shell, predictor: tuple[str, ...]) -> None:
+    killed_and_gone_on_with(shell, predictor, "again", "predictor")
     assert fusion(shell, "again") == fusion(shell, "predictor")
     assert fusion(shell, "again")["local_temperature"] != 1, "it learnt"
     assert (shell.outputs / "train" / "again" / "relevance.png").exists()
@@ -309,13 +314,7 @@ def scout(shell: Shell, whole: str) -> tuple[str, ...]:
 
 
 def test_a_scout_killed_and_started_again_is_the_same(shell: Shell, scout: tuple[str, ...]) -> None:
-    words = (*scout, "name=scout_again", "trainer.max_steps=8")
-    before = shell.written()
-    assert before < shell.killed(before + 6, 0, *words, shell.data)
-    assert "going on from" in run(shell, *words)
-    assert curve(shell, "scout_again") == curve(shell, "scout")
-    mine, theirs = weights(shell, "scout_again"), weights(shell, "scout")
-    assert all(mine[key].equal(theirs[key]) for key in theirs)
+    killed_and_gone_on_with(shell, scout, "scout_again", "scout")
 
 
 def test_validation_alone_tells_what_a_training_told_last(shell: Shell, scout: tuple[str, ...]) -> None:

@@ -17,6 +17,8 @@ from kvtp.frames.base import AbstractFrames
 from kvtp.types import Budget, Cues, Frames, Prompt, Question, Verdict, VisualTokens
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
+WHERE = "Where is the red ring?"
+LONG = "What comes right after the red square that the blue circle came after, and where is it in the picture?"
 
 
 def options(group: str) -> list[str]:
@@ -149,3 +151,9 @@ class ToyBenchmark(AbstractBenchmark):
 
     def summarise(self, predictions: Any) -> dict[str, Any]:
         return {}
+
+
+def noise_frames() -> Frames:
+    """Five wide pictures of noise, a second apart."""
+    pixels = torch.randint(0, 256, (5, 90, 160, 3), generator=torch.Generator().manual_seed(7), dtype=torch.uint8)
+    return Frames(pixels, torch.arange(5, dtype=torch.float64), torch.arange(5), duration=5.0, reader="none")

@@ -42,6 +42,10 @@ class Event:
     def record(self) -> None:
         self.at, self.known_after = Event.now, Event.waited
 
+    def synchronize(self) -> None:
+        if Event.waited <= self.known_after:  # else it has happened
+            Event.synchronise()
+
     def elapsed_time(self, other: "Event") -> float:
         assert Event.waited > other.known_after, "it has not happened yet"
         return other.at - self.at

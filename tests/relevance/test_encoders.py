@@ -7,7 +7,7 @@ from string import ascii_letters
 import pytest
 import torch
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
-from toys import component, toy_question, toy_tokens
+from toys import LONG, WHERE, component, noise_frames, toy_question, toy_tokens
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, GemmaTokenizer, SiglipTokenizer
 
 from kvtp.command import CommandError
@@ -15,14 +15,10 @@ from kvtp.relevance._encoder import Checkpoint, chunks
 from kvtp.relevance._similarity import by_token_frame
 from kvtp.types import Frames
 
-WHERE = "Where is the red ring?"
-LONG = "What comes right after the red square that the blue circle came after, and where is it in the picture?"
-
 
 @pytest.fixture(scope="module")
 def frames() -> Frames:
-    pixels = torch.randint(0, 256, (5, 90, 160, 3), generator=torch.Generator().manual_seed(7), dtype=torch.uint8)
-    return Frames(pixels, torch.arange(5, dtype=torch.float64), torch.arange(5), duration=5.0, reader="none")
+    return noise_frames()
 
 
 @pytest.fixture

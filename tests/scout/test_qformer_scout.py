@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from toys import component, toy_question, toy_tokens, unchecked
+from toys import LONG, WHERE, component, noise_frames, toy_question, toy_tokens, unchecked
 from transformers import (
     AutoImageProcessor,
     AutoTokenizer,
@@ -31,14 +31,10 @@ from kvtp.scout._blip2 import match, saliency, see
 from kvtp.scout.qformer import QFormer, on_grid
 from kvtp.types import Frames
 
-WHERE = "Where is the red ring?"
-LONG = "What comes right after the red square that the blue circle came after, and where is it in the picture?"
-
 
 @pytest.fixture(scope="module")
 def frames() -> Frames:
-    pixels = torch.randint(0, 256, (5, 90, 160, 3), generator=torch.Generator().manual_seed(7), dtype=torch.uint8)
-    return Frames(pixels, torch.arange(5, dtype=torch.float64), torch.arange(5), duration=5.0, reader="none")
+    return noise_frames()
 
 
 @pytest.fixture
