@@ -6,7 +6,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,8 @@ MACHINE = {"accumulate_grad_batches", "workers", "reader", "timeout", "device", 
 class Row:
     """One run: one method on one backbone over one benchmark at one retention ratio.
 
-    `choices`: the option chosen of each group; `config`: plain and resolved.
+    `choices`: the option chosen of each group; `config`: plain and resolved. `entry`: what an experiment's row says,
+    with one benchmark; `same`: other entries that came to the same run.
     """
 
     name: str
@@ -61,6 +62,8 @@ class Row:
     choices: Mapping[str, Any]
     overrides: tuple[str, ...]
     config: Mapping[str, Any]
+    entry: Mapping[str, Any] = field(default_factory=dict)
+    same: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def retention_ratio(self) -> float | None:
@@ -79,8 +82,9 @@ def compose_rows(cfg: DictConfig, own: Collection[str] = (), always: Sequence[st
 
     `own`: what the script has beside the keys of conf/eval.yaml; `always`: overrides of every row.
 
-    `methods` × `retention_ratios`, or `rows`, whose keys are overrides; one run where none of them is given. What the
-    command line sets holds for every row. Runs that come to the same folder are one.
+    `methods` × `retention_ratios`, or `rows`, whose keys are overrides; one run where none of them is given. A row with
+    a list of benchmarks is one run on each. What the command line sets holds for every row. Runs that come to the same
+    folder are one.
     """
     hydra = HydraConfig.get()
     given = [line.input_line for line in _parse(hydra.overrides.task) if line.key_or_group.partition(".")[0] not in own]
@@ -94,10 +98,15 @@ def compose_rows(cfg: DictConfig, own: Collection[str] = (), always: Sequence[st
                 f"{override.input_line} cannot hold for several runs in one process, each has a folder of its own; "
                 "give paths.outputs=… instead"
             )
+    others: Mapping[str, Any] = _plain(cfg.stand_in, resolve=False) or {"instead": {}, "beside": {}}
     rows: dict[Path, Row] = {}
+    said = {line.key_or_group: line.value() for line in _parse(given)}
     for entry in entries:
-        row = _compose(_merge(given, entry))
-        rows.setdefault(row.folder, row)
+        told = {key: said.get(key, value) for key, value in entry.items()}
+        row = replace(_compose(_merge(given, _stood_in(entry, **others))), entry=told)
+        known = rows.setdefault(row.folder, row)
+        if told not in (known.entry, *known.same):  # two cells of a table may be one run
+            rows[row.folder] = replace(known, same=(*known.same, told))
     return list(rows.values())
 
 
@@ -122,7 +131,8 @@ def labels(rows: Sequence[Row], but: Sequence[str] = ()) -> list[str]:
 
 
 def _entries(cfg: DictConfig, given: Sequence[str]) -> list[dict[str, Any]] | None:
-    methods, ratios, rows = (_plain(cfg[key]) for key in SEVERAL)
+    # as written: where something lies is no part of a run's name
+    methods, ratios, rows = (_plain(cfg[key], resolve=False) for key in SEVERAL)
     for key, value in zip(SEVERAL, (methods, ratios, rows), strict=True):
         if value is not None and (not isinstance(value, list) or not value):
             raise CommandError(f"{key} must be a list with at least one entry, got {value!r}")
@@ -134,7 +144,7 @@ def _entries(cfg: DictConfig, given: Sequence[str]) -> list[dict[str, Any]] | No
         for row in rows:
             if not isinstance(row, dict):
                 raise CommandError(f"rows must be a list of mappings such as {{method: tome}}, got the entry {row!r}")
-        return rows
+        return [entry for row in rows for entry in _spread(row)]
     axes = {"method": methods, "retention_ratio": ratios}
     axes = {key: values for key, values in axes.items() if values is not None}
     target = cfg.pruner._target_  # whose keys a command line can give: a method's own are not known to it
@@ -145,6 +155,26 @@ def _entries(cfg: DictConfig, given: Sequence[str]) -> list[dict[str, Any]] | No
         if ratios is not None and key in ("budget.retention_ratio", *(f"pruner.{own}" for own in _own_ratio(target))):
             raise CommandError(f"{override.input_line} would hold for all retention_ratios; give one of them")
     return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())] if axes else None
+
+
+def _spread(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row of a table over several benchmarks is one entry for each."""
+    several = row.get("benchmark")
+    return [{**row, "benchmark": one} for one in several] if isinstance(several, list) else [dict(row)]
+
+
+def _stood_in(entry: Mapping[str, Any], instead: Mapping[str, Any], beside: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry with other values, as of debug=tiny. `instead`: by key a value for whatever the entry says, null = as
+    if it said nothing; or a mapping of its values, `otherwise` for those that are not in it, which else stay.
+    `beside`: by key of the entry what it says besides."""
+    found: dict[str, Any] = {}
+    for key, value in entry.items():
+        new = instead.get(key, value)
+        if isinstance(new, dict):
+            new = new.get(value, new.get("otherwise", value))
+        if key not in instead or new is not None:
+            found |= {key: new, **beside.get(key, {})}
+    return found
 
 
 def _own_ratio(target: str | None) -> tuple[str, ...]:
@@ -243,7 +273,7 @@ def run_id(*, _root_: DictConfig) -> str:
     chosen = _choices(_root_)
     if several := _several(_root_):
         if several["rows"] is not None and chosen.get("experiment"):
-            return _safe(chosen["experiment"])
+            return _safe("_".join(filter(None, [chosen["experiment"], chosen.get("debug")])))
         return _hash([several, sections])
     retention = _retention(sections)
     retention = f"{retention:g}" if isinstance(retention, int | float) else str(retention)

@@ -111,9 +111,9 @@ class Run:
         return Answered(answer, self.benchmark.parse(answer.text, question), flops, memory)
 
     def record(
-        self, question: Question, done: Answered | Failure, reader: str | None, timings_ms: Mapping[str, float]
+        self, question: Question, done: Answered | Failure, frames: Frames | None, timings_ms: Mapping[str, float]
     ) -> Prediction:
-        """Append the prediction. `reader` decoded the video."""
+        """Append the prediction. `frames`: what was seen, None where the video could not be read."""
         told: dict[str, Any]
         if isinstance(done, Failure):
             verdict = Verdict(done.outcome, None)
@@ -129,6 +129,7 @@ class Run:
                 "cache_visual": answer.cache_visual,
                 "told": answer.told,
                 "likelihoods": answer.likelihoods,
+                "steps": answer.steps,
             }
         prediction = Prediction(
             question_id=question.id,
@@ -140,7 +141,8 @@ class Run:
             groups=dict(question.groups),
             cluster=question.cluster,
             timings_ms=dict(timings_ms),
-            reader=reader,
+            reader=None if frames is None else frames.reader,
+            seconds=None if frames is None else frames.duration,
             message=verdict.message,
             **told,
         )

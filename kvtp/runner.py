@@ -152,7 +152,7 @@ class Runner:
                 if place == 0 and (scout := id(run.pipeline.scout)) in scouting:
                     # not before: while the clock is read, the scout would be waited for in nobody's time
                     times |= scouted.setdefault(scout, scouting[scout].take())
-                progress.add(run.record(question, done, seen[0].reader, {**times, **answering}))
+                progress.add(run.record(question, done, seen[0], {**times, **answering}))
                 if not isinstance(done, Failure):
                     self._show(run, question, *seen, done)
 

@@ -200,12 +200,11 @@ def _prediction(line: bytes, where: str) -> Prediction:
             raise TypeError("it is no JSON object")
         check_choice("outcome", fields["outcome"], OUTCOMES)
         tokens = fields.pop("tokens_per_layer")
-        rows, visual = (fields.pop(key, None) for key in ("cache_rows", "cache_visual"))
+        several = {key: fields.pop(key, None) for key in ("cache_rows", "cache_visual", "steps")}
         return Prediction(
             **fields,
             tokens_per_layer=tokens and {kind: tuple(count) for kind, count in tokens.items()},
-            cache_rows=None if rows is None else tuple(rows),
-            cache_visual=None if visual is None else tuple(visual),
+            **{key: None if value is None else tuple(value) for key, value in several.items()},
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CommandError(

@@ -296,3 +296,5 @@ class Prediction:
     judged: Mapping[str, float] | None = None  # what a judge said of the reply, by aspect, on its own scale
     judged_by: str | None = None  # the model's name as the judge's server gave it; several aspects by several: joined
     message: str | None = None  # why there is no verdict on a reply that there is
+    seconds: float | None = None  # of the whole film
+    steps: tuple[int, ...] | None = None  # as in `Answer`: a written reply has one token more

@@ -12,12 +12,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from kvtp.command import CommandError, check_command_line, one_line_errors
-from kvtp.config import compose_rows, labels
+from kvtp.config import compose_rows
 from kvtp.errors import check_choice
 
 log = logging.getLogger("kvtp.report")
 TASKS = ("compare", "rescore", "judge", "submit")
-OWN = ("task", "run", "reader", "root", "upload")  # beside the keys of conf/eval.yaml
+OWN = ("task", "run", "reader", "root", "upload", "pull", "into")  # beside the keys of conf/eval.yaml
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="report")
@@ -27,53 +27,25 @@ def main(cfg: DictConfig) -> None:
             again(cfg)
             return
         given = {word.partition("=")[0] for word in HydraConfig.get().overrides.task}
-        if idle := sorted(given & (set(OWN) - {"task"})):
+        if idle := sorted(given & (set(OWN) - {"task", "pull", "into"})):
             raise CommandError(f"{', '.join(idle)} say nothing without task=rescore, judge or submit; give a task")
         rows = compose_rows(cfg, own=OWN)
-        from kvtp.report.comparison import accuracies, along, pairs, scores, shown, write
-        from kvtp.report.figures import svg, sweep
-        from kvtp.report.page import page
-        from kvtp.store import Store, write_whole
+        from kvtp.report.compare import Asked, compare
 
-        found = [(row, Store(row.folder).finished()) for row in rows]
-        runs = [(row, predictions) for row, predictions in found if predictions is not None]
-        if missing := [row.run_id for row, predictions in found if predictions is None]:
-            said = (
-                f"{len(missing)} of {len(rows)} runs are not finished, the first is {missing[0]}; "
-                "let scripts/eval.py with the same words end"
+        plain: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["paper", "into"]))
+        compare(
+            Asked(
+                title=cfg.run_id if cfg.rows is not None else f"{cfg.name} {cfg.run_id}",
+                rows=rows,
+                folder=Path(HydraConfig.get().runtime.output_dir),
+                cache=Path(cfg.paths.outputs) / "cache",
+                papers=None if plain["paper"] is None else tuple(plain["paper"]),
+                axis=cfg.axis,
+                curves=None if cfg.curves is None else Path(cfg.curves),
+                source=cfg.pull,
+                into=tuple(map(Path, plain["into"])),
             )
-            if not runs:
-                raise CommandError(said)
-            log.warning("%s", said)
-        folder = Path(HydraConfig.get().runtime.output_dir)
-        told = [
-            {**line, **scores(Store(row.folder).told())} for line, (row, _) in zip(accuracies(runs), runs, strict=True)
-        ]
-        over = ""
-        if cfg.axis is not None:
-            swept = ("benchmark.",) if cfg.axis == "sparsity" else (f"{cfg.axis}=",)
-            series, values = labels([row for row, _ in runs], swept), along(cfg.axis, runs)
-            if len({row.retention_ratio for row, _ in runs} - {None}) > 1:
-                series = [
-                    name if row.retention_ratio is None else f"{name} at {row.retention_ratio:g}"
-                    for name, (row, _) in zip(series, runs, strict=True)
-                ]
-            told = [
-                {**line, "series": name, cfg.axis: value}
-                for line, name, value in zip(told, series, values, strict=True)
-            ]
-            figure = sweep(told, cfg.axis)
-            figure.savefig(folder / "sweep.png", dpi=110)
-            over = svg(figure)
-        write(told, folder / "accuracies.csv")
-        try:
-            tested = pairs(runs)
-        except ValueError as error:
-            raise CommandError(str(error)) from error
-        write(tested, folder / "pairs.csv")
-        shots = [(row, predictions, Store(row.folder).samples()) for row, predictions in runs]
-        write_whole(folder / "report.html", page(f"{cfg.name} {cfg.run_id}", shots, told, tested, over))
-        log.info("%s\n%s", folder / "report.html", shown(told))
+        )
 
 
 def again(cfg: DictConfig) -> None:

@@ -10,7 +10,8 @@ from pydantic import model_validator
 from kvtp.benchmark._published import VideoSet
 from kvtp.benchmark._tables import Fields, checked, read_table
 from kvtp.benchmark.base import AbstractBenchmark, Submission
-from kvtp.errors import check_choice, check_whole
+from kvtp.errors import check_choice, check_range, check_whole
+from kvtp.metric.sparsity import keyframe_sparsity
 from kvtp.miniature.base import MINIATURE, miniature
 from kvtp.types import Frames, Prediction, Prompt, Question, Verdict
 
@@ -65,13 +66,23 @@ class SparseKVQA(AbstractBenchmark):
     (by film) of the index. Prompts, replies and scores are the source's. The index names questions by the set's own
     ids: the paper's file has absolute paths and prompts for keys, which match on its authors' machine alone.
 
+    `beta`: the least keyframe sparsity of a question's labels (`kvtp.metric.sparsity`), which the paper's filter asks for.
+
     `root`=miniature: a small index over the source's miniature.
     """
 
     def __init__(
-        self, root: str, miniatures: str, source: Callable[..., VideoSet], split: str, limit: int | None
+        self,
+        root: str,
+        miniatures: str,
+        source: Callable[..., VideoSet],
+        split: str,
+        beta: float | None,
+        limit: int | None,
     ) -> None:
         check_choice("benchmark.split", split, ("train", "val", "test"))
+        if beta is not None:
+            check_range("benchmark.beta", beta, 1)
         if limit is not None:
             check_whole("benchmark.limit", limit, 1)
         if not callable(source):
@@ -89,6 +100,12 @@ class SparseKVQA(AbstractBenchmark):
                 f"{path} has no questions of {name} in its split {split}, but of {there}; set benchmark.split, or "
                 "choose another set by benchmark@benchmark.source=…"
             )
+        if beta is not None and not (sparse := [row for row in self.labels if keyframe_sparsity(row.scores) >= beta]):
+            most = max(keyframe_sparsity(row.scores) for row in self.labels)
+            raise ValueError(
+                f"benchmark.beta must be at most the highest keyframe sparsity of the questions, {most:.4g}, got {beta}"
+            )
+        self.labels = self.labels if beta is None else sparse
         self._check(path)
         self.labels = self.labels[:limit]
         self.parser = self.source.parser

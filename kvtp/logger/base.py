@@ -48,8 +48,8 @@ class AbstractLogger(NamedLogger):
 
     @abstractmethod
     def conclude(self, summary: Mapping[str, Any], samples: Sequence[tuple[Sample, Path]]) -> None:
-        """An evaluation is over. `summary`: as `kvtp.summary.flat` makes it; `samples` with the files of their
-        pictures."""
+        """An evaluation is over and its folder whole. `summary`: as `kvtp.summary.flat` makes it; `samples` with the
+        files of their pictures."""
 
     def picture(self, name: str, path: Path) -> None:
         """A training has drawn something; the metrics of the same validation follow."""

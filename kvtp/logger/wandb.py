@@ -2,9 +2,12 @@
 
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from glob import escape
 from pathlib import Path
+from shutil import copyfile
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -17,6 +20,10 @@ from kvtp.logger.base import AbstractLogger, Sample
 
 log = logging.getLogger(__name__)
 MODES = ("auto", "online", "offline")
+WHOLE = re.compile(  # files, named from a run's folder, that make it whole elsewhere (`kvtp.logger.pull`)
+    r"predictions\.jsonl|summary\.json|samples/\w+\.(json|png)"
+    r"|\.hydra/(config\.yaml|overrides\.yaml|questions|weights|parser|videos|accounting|sessions\.\d+\.jsonl)"
+)
 
 
 def harmless(method: Callable[..., None]) -> Callable[..., None]:
@@ -42,6 +49,8 @@ class Wandb(AbstractLogger):
     """`mode`: `online`, `offline` (send later with `wandb sync`), or `auto`: as WANDB_MODE says, else online where an
     API key is known. Where the server does not answer within `timeout` [s] it is offline. A run that is resumed is one
     W&B run.
+
+    It also keeps the files of an evaluation that is over (`WHOLE`), as files of the W&B run under their own names.
 
     All that W&B keeps lies in `folder`/wandb, unless its own environment variables say otherwise.
     """
@@ -111,7 +120,7 @@ class Wandb(AbstractLogger):
             settings=wandb.Settings(
                 init_timeout=self.timeout,
                 finish_timeout=self.timeout,
-                finish_timeout_raises=False,
+                finish_timeout_raises=True,
                 silent=True,
                 console="off",
                 x_disable_stats=True,
@@ -145,6 +154,17 @@ class Wandb(AbstractLogger):
                 table.add_data(*told, wandb.Image(str(picture)))
             self.run.log({"samples": table})
         self.run.summary.update(dict(summary))
+        self._keep()
+
+    def _keep(self) -> None:
+        """Copies: what is sent later is what the run said now, though its folder be moved or written on by then."""
+        kept = Path(self.run.dir)
+        for path in sorted(self.folder.glob("*.json*")) + sorted(self.folder.glob("*/*")):
+            name = path.relative_to(self.folder).as_posix()
+            if WHOLE.fullmatch(name) and path.is_file():
+                (kept / name).parent.mkdir(exist_ok=True)
+                copyfile(path, kept / name)
+                self.run.save(escape(str(kept / name)), base_path=escape(str(kept)), policy="now")
 
     @rank_zero_only
     @harmless
@@ -154,5 +174,13 @@ class Wandb(AbstractLogger):
     @rank_zero_only
     @harmless
     def close(self) -> None:
-        if self._run is not None:
+        if self._run is None:
+            return
+        kept = Path(self._run.dir).parent
+        try:
             self._run.finish()
+        except TimeoutError:
+            log.warning(
+                "W&B has not taken all of %s within %g s; `wandb sync --no-skip-online %s` sends the rest",
+                *(self.folder, self.timeout, kept),
+            )

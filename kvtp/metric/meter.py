@@ -54,8 +54,8 @@ class Unseen(AbstractFrames):
 @dataclass(frozen=True)
 class Line:
     """A method at a retention ratio on so many frames. `costs`: as `kvtp.metric.costs` names them, plus
-    `tokens/mean_over_layers`, and `selection/products` where time is taken; None where the method is `refused`, for the
-    reason told."""
+    `tokens/mean_over_layers` (visual ones), `rows/mean_over_layers` (newlines and text, too), and `selection/products`
+    where time is taken; None where the method is `refused`, for the reason told."""
 
     name: str
     retention_ratio: float | None
@@ -141,6 +141,7 @@ def _measure(
         answer, spent = pipeline.answer(QUESTION, frames, tokens)
     except Refused as error:
         return Line(row.name, row.retention_ratio, len(frames), None, str(error))
+    flops = account.flops(answer, len(frames), frames.size, spent, pipeline.cues)
     asked = Prediction(
         question_id=QUESTION.id,
         method=row.name,
@@ -153,12 +154,12 @@ def _measure(
         cluster="",
         tokens_per_layer=answer.tokens_per_layer,
         timings_ms={},
-        flops=account.flops(answer, len(frames), frames.size, spent, pipeline.cues),
+        flops=flops,
         memory=account.memory(answer),
         told=answer.told,
     )
     told = {key: value for key, value in costs([asked]).items() if not key.startswith("latency/")}
-    told = {"tokens/mean_over_layers": _mean(answer), **told}
+    told = {"tokens/mean_over_layers": _mean(answer), "rows/mean_over_layers": flops["rows"], **told}
     if repeats:
         told["selection/products"] = _products(Choosing.of(pipeline), frames, tokens, repeats)
     return Line(row.name, row.retention_ratio, len(frames), told)

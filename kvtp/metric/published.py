@@ -3,18 +3,29 @@
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import ceil
 from pathlib import Path
 from typing import Literal
 
+from hydra import compose
+
 from kvtp.backbone.base import LLMShape
+from kvtp.cell import make
+from kvtp.command import ROOT, composing
 from kvtp.metric.account import Account
 from kvtp.metric.conventions import fastv, kvtp_ratio, vista_attention_ratio, vista_ratio
 
 LLAMA_7B = LLMShape(layers=32, width=4096, heads=32, kv_heads=32, head_dim=128, ffn=11008, vocabulary=32000)
 METRICS = ("flops_ratio", "tflops")
+PAPERS = ("kvtp", "llm_vtp", "vista")  # what the names of their tables begin with; other files lie beside these
 TEXT = 100  # tokens of the prompt, where nothing is said of it
+# those with which LLM-VTP's unpruned TFLOPs come out, by backbone
+PROMPTS = {"pllava_7b": 66, "videochat2_7b": 13, "st_llm_7b": 10}
 SQUARE = (384, 384)  # pictures; these towers make squares of any
+
+
+Key = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,7 @@ class Formula:
 
 @dataclass(frozen=True)
 class Published:
-    """A cell: percent of the unpruned cost, or TFLOPs."""
+    """A cell: percent of the unpruned cost, or TFLOPs. `table`: the file's name, without its ending."""
 
     table: str
     method: str
@@ -41,19 +52,45 @@ class Published:
 def published(folder: Path, small: Account, large: Account) -> list[Published]:
     """Every cell of METRICS in the tables under `folder`, unpruned ones of 100 % left out. `small`, `large`:
     LLaVA-OneVision's shape with Qwen2-7B and with Qwen2-72B."""
-    formulas = {**_kvtp("7b", small), **_kvtp("72b", large), **_vista(small.shape), **_llm_vtp()}
+    known = {**_kvtp("7b", small), **_kvtp("72b", large), **_vista(small.shape), **_llm_vtp()}
     cells = []
-    for path in sorted(folder.glob("*.csv")):
+    for path in sorted(path for paper in PAPERS for path in folder.glob(f"{paper}_*.csv")):
         with path.open() as file:
             for row in csv.DictReader(file):
                 if row["metric"] in METRICS and (row["metric"], row["method"]) != ("flops_ratio", "none"):
-                    key = (path.stem, row["method"], *_marks(row["setting"], row["backbone"]))
-                    found = formulas.get(key, Formula(None, "unexplained", "no formula is known"))
+                    found = _find(known, path.stem, row["method"], row["setting"], row["backbone"])
                     cells.append(Published(path.stem, row["method"], row["setting"], float(row["value"]), found))
     return cells
 
 
-Key = tuple[str, ...]
+def formula(table: str, method: str, setting: str, backbone: str) -> Formula:
+    """Of one cell, with the words of its line; `table` as in `Published`. The shapes are those of the repository, read
+    and counted once, which takes a second each."""
+    paper = next((paper for paper in PAPERS if table.startswith(f"{paper}_")), "")
+    return _find(_known(paper, "72b" if backbone.endswith("72b") else "7b"), table, method, setting, backbone)
+
+
+@cache
+def _known(paper: str, size: str) -> Mapping[Key, Formula]:
+    """What is known of a paper's tables of one size of model."""
+    if paper == "kvtp":
+        return _kvtp(size, _account(size))
+    if paper == "vista":
+        return _vista(_account(size).shape)
+    return _llm_vtp() if paper == "llm_vtp" else {}
+
+
+@cache
+def _account(size: str) -> Account:
+    with composing():
+        words = ["backbone=llava_onevision", f"backbone.checkpoint={ROOT}/shapes/llava_onevision_{size}"]
+        section = compose("eval", words).backbone
+    return Account(make("backbone", {**section, "device": "cpu"}))
+
+
+def _find(known: Mapping[Key, Formula], table: str, method: str, setting: str, backbone: str) -> Formula:
+    key = (table, method, *_marks(setting, backbone))
+    return known.get(key, Formula(None, "unexplained", "no formula is known"))
 
 
 def _marks(setting: str, backbone: str) -> tuple[str, ...]:
@@ -140,16 +177,17 @@ def _llm_vtp() -> Mapping[Key, Formula]:
     def fitted(computed: float, text: int) -> Formula:
         return Formula(computed, "fitted", f"{text} text tokens")
 
-    pllava = 16 * 144
+    pllava, text = 16 * 144, PROMPTS["pllava_7b"]
     told: dict[Key, Formula] = {
-        ("llm_vtp_table3", "none", ""): fitted(tflops(pllava + 66, 0, 32), 66),
-        ("llm_vtp_table3", "look_m", ""): fitted(tflops(pllava + 66, 0, 32), 66),
-        ("llm_vtp_table3", "llm_vtp", ""): fitted(tflops(pllava + 66, 16 * ceil(0.2 * 144) + 66, 5), 66),
+        ("llm_vtp_table3", "none", ""): fitted(tflops(pllava + text, 0, 32), text),
+        ("llm_vtp_table3", "look_m", ""): fitted(tflops(pllava + text, 0, 32), text),
+        ("llm_vtp_table3", "llm_vtp", ""): fitted(tflops(pllava + text, 16 * ceil(0.2 * 144) + text, 5), text),
         ("llm_vtp_table3", "prumerge_plus", ""): Formula(
-            tflops(round(0.358 * pllava) + 66, 0, 32), "unexplained", "the stated 35.8 % and 66 text tokens"
+            tflops(round(0.358 * pllava) + text, 0, 32), "unexplained", f"the stated 35.8 % and {text} text tokens"
         ),
     }
-    for backbone, video, text in (("videochat2_7b", 96, 13), ("st_llm_7b", 512, 10)):
+    for backbone, video in (("videochat2_7b", 96), ("st_llm_7b", 512)):
+        text = PROMPTS[backbone]
         whole, cut = tflops(video + text, 0, 32), tflops(video + text, ceil(0.1 * video) + text, 10)
         told["llm_vtp_table8", "none", "100%", backbone] = fitted(whole, text)
         told["llm_vtp_table8", "look_m", "10%", backbone] = fitted(whole, text)

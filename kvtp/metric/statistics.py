@@ -1,7 +1,7 @@
 """How sure a number is. The unit of chance is the video: questions about one video are not independent."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,48 @@ def interval(predictions: Sequence[Prediction]) -> tuple[float, float] | None:
     if len({row.cluster for row in labelled}) < 2 or all(row.outcome == "refused" for row in labelled):
         return None
     return mean_interval([(row.cluster, row.score or 0.0) for row in labelled])
+
+
+@dataclass(frozen=True)
+class Part:
+    """Questions of one set: for every run the (video, worth) of each."""
+
+    benchmark: str
+    runs: tuple[tuple[tuple[str, float], ...], ...]
+
+
+def estimate(
+    parts: Sequence[Part], figure: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> tuple[float, tuple[float, float] | None]:
+    """A figure over several sets and runs, with its 95 % interval: percentile bootstrap over the videos of each set,
+    the same ones for all of its runs and parts. `figure` takes sums of worths and numbers of questions, each
+    [runs, parts] or [runs, parts, resamples]. No interval where a set has fewer than two videos."""
+    sets: dict[str, list[str]] = {}
+    for part in parts:
+        known = {*sets.get(part.benchmark, ()), *(video for run in part.runs for video, _ in run)}
+        sets[part.benchmark] = sorted(known)
+    tables = [np.array([_per_video(run, sets[part.benchmark]) for run in part.runs]) for part in parts]  # [runs, 2, n]
+    whole = np.stack([table.sum(-1) for table in tables], 1)
+    value = float(figure(whole[..., 0], whole[..., 1]))
+    numbers = {name: len(known) for name, known in sets.items()}
+    if min(numbers.values()) < 2:
+        return value, None
+    random, drawn = np.random.default_rng(SEED), []
+    for _ in range(0, RESAMPLES, BATCH):
+        times = {name: random.multinomial(n, [1 / n] * n, BATCH) for name, n in numbers.items()}
+        sums = np.stack([table @ times[part.benchmark].T for part, table in zip(parts, tables, strict=True)], 1)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a resample may hold no question of a part
+            drawn.append(figure(sums[:, :, 0], sums[:, :, 1]))
+    low, high = np.nanpercentile(np.concatenate(drawn), [2.5, 97.5])
+    return value, (float(low), float(high))
+
+
+def _per_video(run: Sequence[tuple[str, float]], videos: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Sum and number of the worths of each."""
+    place = {video: nth for nth, video in enumerate(videos)}
+    at = [place[video] for video, _ in run]
+    worths = [worth for _, worth in run]
+    return np.bincount(at, worths, len(videos)), np.bincount(at, minlength=len(videos)).astype(float)
 
 
 def compare(first: Sequence[Prediction], second: Sequence[Prediction]) -> Comparison:

@@ -43,16 +43,48 @@ def _accuracies(lines: Sequence[Mapping[str, Any]], axis: str, by: str) -> tuple
     for place, name in enumerate(dict.fromkeys(line[by] for line in shown)):
         mine = sorted((line for line in shown if line[by] == name), key=lambda line: line[axis])
         x, y = [line[axis] for line in mine], [line["accuracy"] for line in mine]
-        reach = [  # rounding may put an end on the other side
-            [0.0 if line["low"] is None else max(0.0, line["accuracy"] - line["low"]) for line in mine],
-            [0.0 if line["high"] is None else max(0.0, line["high"] - line["accuracy"]) for line in mine],
-        ]
         marker = MARKERS[place % len(MARKERS)]
-        panel.errorbar(x, y, yerr=reach, marker=marker, linewidth=1, capsize=2, markersize=6, label=name)
+        panel.errorbar(x, y, yerr=_reach(mine), marker=marker, linewidth=1, capsize=2, markersize=6, label=name)
     panel.set_ylabel("accuracy [%]")
     panel.grid(alpha=0.3)
     panel.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
     return figure, panel
+
+
+def beside(printed: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str, Any]], axis: str) -> Figure:
+    """A paper's points, hollow and dotted, and those of runs with their 95 % intervals, one colour for each `series`;
+    a `panel` for each of theirs. Lines whose `axis` is None are levels across."""
+    titles = list(dict.fromkeys(line["panel"] for line in (*printed, *measured)))
+    names = list(dict.fromkeys(line["series"] for line in (*printed, *measured)))
+    colours = {name: f"C{place % 10}" for place, name in enumerate(names)}
+    figure = Figure(figsize=(5.2 * len(titles) + 3, 4.8), layout="constrained")
+    for panel, title in zip(figure.subplots(1, len(titles), squeeze=False)[0], titles, strict=True):
+        for lines, own in ((printed, False), (measured, True)):
+            for name in names:
+                mine = [line for line in lines if (line["panel"], line["series"]) == (title, name)]
+                look = {"color": colours[name], "linestyle": "-" if own else ":", "linewidth": 1}
+                for line in (line for line in mine if line[axis] is None):
+                    panel.axhline(line["accuracy"], **look)
+                    panel.annotate(name, (1, line["accuracy"]), xycoords=("axes fraction", "data"), fontsize=7)
+                at = sorted((line for line in mine if line[axis] is not None), key=lambda line: line[axis])
+                if at:
+                    marker = {"marker": "o", "markersize": 6, "markerfacecolor": colours[name] if own else "none"}
+                    label = f"{name}, {'measured' if own else 'printed'}"
+                    x, y = [line[axis] for line in at], [line["accuracy"] for line in at]
+                    panel.errorbar(x, y, yerr=_reach(at) if own else None, capsize=2, label=label, **look, **marker)
+        panel.set(title=title, xlabel=axis, ylabel="accuracy [%]")
+        panel.grid(alpha=0.3)
+    handles = {label: mark for panel in figure.axes for mark, label in zip(*panel.get_legend_handles_labels())}
+    figure.legend(list(handles.values()), list(handles), loc="outside right upper", fontsize=7, frameon=False)
+    return figure
+
+
+def _reach(lines: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    """How far each interval goes down, and up; rounding may put an end on the other side."""
+    return [
+        [0.0 if line["low"] is None else max(0.0, line["accuracy"] - line["low"]) for line in lines],
+        [0.0 if line["high"] is None else max(0.0, line["high"] - line["accuracy"]) for line in lines],
+    ]
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -36,9 +36,10 @@ def page(
     accuracies: Sequence[Mapping[str, Any]],
     pairs: Sequence[Mapping[str, Any]],
     over: str,
+    sheets: str,
 ) -> str:
-    """`accuracies`, `pairs`: as `kvtp.report.comparison` makes them of the same runs, in their order. `over`: the
-    picture of a sweep as SVG, or nothing."""
+    """`accuracies`, `pairs`: as `kvtp.report.comparison` makes them of the same runs, in their order; there may be
+    none. `over`: pictures as SVG, `sheets`: tables as HTML, or nothing."""
     told = []
     for (row, predictions, _), line in zip(runs, accuracies, strict=True):
         spent = costs(predictions)
@@ -50,6 +51,7 @@ def page(
     return template.render(
         title=title,
         over=over,
+        sheets=sheets,
         runs=told,
         columns=list(COLUMNS.items()),
         worlds=_worlds(told),

@@ -1,11 +1,13 @@
 """What W&B was told, read back from its own file."""
 
-import os
-import stat
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from logger.offline import read
+from logger.wandb_server import Server
 from PIL import Image
 
 from kvtp.logger.base import Sample
@@ -13,21 +15,6 @@ from kvtp.logger.wandb import Wandb
 
 CONFIG = {"pruner": {"_target_": "kvtp.pruner.tome.Tome"}, "retention_ratio": 0.2, "seed": 0}
 SUMMARY = {"accuracy": 61.5, "flops/thop_ratio": 0.36, "outcome/wrong": 5, "valid": True}
-
-
-@pytest.fixture
-def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """No key, no network that answers, a home that cannot be written."""
-    home = tmp_path / "home"
-    home.mkdir()
-    home.chmod(stat.S_IREAD | stat.S_IEXEC)
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(home))
-    for name in ("CACHE", "CONFIG", "DATA", "ARTIFACT"):  # set and taken back, so that what the logger sets goes, too
-        monkeypatch.setenv(f"WANDB_{name}_DIR", "x")
-        monkeypatch.delenv(f"WANDB_{name}_DIR")
-    return tmp_path / "run"
 
 
 def logger(folder: Path, **changed) -> Wandb:
@@ -106,6 +93,68 @@ def test_without_an_answer_from_the_server_it_is_offline(
     mirror = logger(bare, timeout=2.0)
     mirror.conclude({"accuracy": 3.0}, [])
     mirror.close()
-    monkeypatch.setattr(Wandb, "unreachable", False)
     assert "cannot be reached" in caplog.text
     assert read(bare)["summary"]["accuracy"] == 3.0
+
+
+KEPT = (
+    *("predictions.jsonl", "summary.json", "samples/0003.json", "samples/0003.png"),
+    *(f".hydra/{name}" for name in ("config.yaml", "overrides.yaml", "questions", "weights", "parser", "videos")),
+    *(".hydra/accounting", ".hydra/sessions.0.jsonl", ".hydra/sessions.11.jsonl"),
+)
+LEFT = (
+    "predictions.0.jsonl",
+    "metrics.csv",
+    ".lock",
+    ".hydra/hydra.yaml",
+    "samples/0003.json.new",
+    "judged/summary.json",
+)
+
+
+def ended(folder: Path) -> dict[str, bytes]:
+    """Of a run's folder what shall be kept; there is more in it."""
+    for name in (*KEPT, *LEFT):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(f"{name}\n".encode() + b"\xff\0")
+    return {name: (folder / name).read_bytes() for name in KEPT}
+
+
+def test_files_that_make_a_run_whole_wait_offline_and_are_sent(bare: Path, server: Server) -> None:
+    """By W&B's own command, from wherever the folder was moved to, as they were when the run ended."""
+    folder = bare.with_name("[a] run*")
+    files = ended(folder)
+    mirror = logger(folder, mode="offline")
+    mirror.conclude(SUMMARY, [])
+    mirror.close()
+    assert not mirror.broken
+    read(folder)  # waits for its end
+    (kept,) = (folder / "wandb").glob("offline-run-*")
+    for name in files:
+        (folder / name).write_text("another run by now")
+    moved = bare.with_name("elsewhere") / kept.name
+    moved.parent.mkdir()
+    shutil.move(kept, moved)
+    assert {name: (moved / "files" / name).read_bytes() for name in KEPT} == files
+    assert not any((moved / "files" / name).exists() for name in LEFT)
+    subprocess.run([sys.executable, "-m", "wandb", "sync", str(moved)], check=True, timeout=60, capture_output=True)
+    (run,) = server.runs.values()
+    assert (run.name, run.state) == ("tome+budget=x_tiny", "finished")
+    assert files.items() <= run.files.items()
+    assert not run.files.keys() & set(LEFT)
+
+
+def test_what_is_not_taken_in_time_is_said(bare: Path, server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """And can be sent by the command that the message names."""
+    files = ended(bare)
+    mirror = logger(bare, mode="online", entity="me", timeout=3.0)
+    mirror.log_metrics({"running/accuracy": 1.0})
+    server.stalls = True
+    mirror.conclude(SUMMARY, [])
+    mirror.close()
+    (run,) = server.runs.values()
+    assert run.state == "running"
+    server.stalls = False
+    words = caplog.messages[-1].partition("; `")[2].partition("`")[0].split()
+    subprocess.run([sys.executable, "-m", *words], check=True, timeout=60, capture_output=True)
+    assert (run.state, files.items() <= run.files.items()) == ("finished", True)

@@ -7,7 +7,9 @@ from kvtp.command import ROOT
 from kvtp.metric.account import Account
 from kvtp.metric.flops import vision
 
-NAMES = sorted(path.parent.name for path in (ROOT / "shapes").glob("*/config.json"))
+FOLDERS = {path.parent.name for path in (ROOT / "shapes").glob("*/config.json")}
+BESIDE = {"siglip_so400m", "blip2_itm_vit_g"}  # predictor and scout, tested in paper/test_computed.py
+NAMES = sorted(FOLDERS - BESIDE)
 # CLIP-L/14 at 336 pixels, 23 layers on 577 rows, and two matrices on 576; Vicuna-7B
 CLIP = 23 * 577 * 12 * 1024**2 + 576 * 1024 * 3 * 14**2 + 576 * (1024 * 4096 + 4096**2)
 VICUNA = 32 * (4 * 4096**2 + 3 * 4096 * 11008)

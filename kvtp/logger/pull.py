@@ -1,0 +1,163 @@
+"""Finished runs brought back from Weights & Biases, as folders that `kvtp.store` reads."""
+
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+import wandb
+from wandb.apis.public import File, Run
+from wandb.errors import UsageError
+
+from kvtp.command import CommandError
+from kvtp.config import Row
+from kvtp.logger.wandb import WHOLE
+from kvtp.progress import Steps
+from kvtp.store import Store
+
+log = logging.getLogger(__name__)
+NEEDED = {"predictions.jsonl", "summary.json"}
+PATIENCE = 30  # [s] for each answer of the server
+EVERY = 30  # [s] between lines of progress where there is no terminal
+STREAMS = 8  # files at a time
+UNFINISHED = (
+    "not finished there: still running, or `wandb sync --no-skip-online <folder>/wandb/run-*`, where it ran, sends the "
+    "rest"
+)
+BARE = (
+    "finished there without predictions.jsonl and summary.json: logged by an earlier version, or they were deleted; "
+    "where its folder is moved away, scripts/eval.py with logger=wandb makes it anew"
+)
+Result = TypeVar("Result")
+
+
+class Torn(Exception):
+    """What is there is not what a run wrote."""
+
+
+def pull(rows: Sequence[Row], path: str, into: Path) -> dict[str, Path]:
+    """Folders `into`/<run_id> of the rows that W&B has, by run_id.
+
+    Of a row that is the newest finished run of the project `path` (`entity/project`) that bears the row's run_id as
+    its name and has its files. A folder comes whole or not at all, and one that is there is not fetched again; with all
+    there, W&B is not asked. Warnings name what is in W&B but not finished, or without files, or does not come whole.
+
+    CommandError where `path` is none, where W&B cannot be asked (in a terminal its client first asks for a key that it
+    does not know), and where nothing came whole of what should have.
+    """
+    if not re.fullmatch(r"[^/\s]+/[^/\s]+", path):
+        raise CommandError(
+            f"pull={path!r} must be <entity>/<project>, as in the address of the project's page, wandb.ai/me/kvtp"
+        )
+    folders = {row.run_id: into / row.run_id for row in rows}
+    absent = [run_id for run_id, folder in folders.items() if not folder.exists()]
+    found = _runs(path, absent) if absent else {}
+    whole: dict[str, Path] = {}
+    harmed: list[str] = []
+    without: dict[str, list[str]] = defaultdict(list)
+    for run_id in [run_id for run_id in folders if run_id not in absent]:
+        try:
+            _check(folders[run_id], run_id)
+            whole[run_id] = folders[run_id]
+        except Torn as error:
+            harmed.append(f"{folders[run_id]} is no whole run ({error}); remove it, and it is fetched again")
+    with closing(Steps(len(found), "run", EVERY)) as progress:
+        for run_id, runs in found.items():
+            ended = [run for run in runs if run.state == "finished"]
+            try:
+                if files := next(filter(None, (_files(path, run) for run in ended)), None):
+                    _fetch(files, folders[run_id])
+                    whole[run_id] = folders[run_id]
+                else:
+                    without[BARE if ended else UNFINISHED].append(run_id)
+            except Torn as error:
+                harmed.append(
+                    f"{run_id} does not come whole from W&B's {path} ({error}); the same command tries again, and "
+                    "where its folder is moved away, scripts/eval.py with logger=wandb makes it anew"
+                )
+            progress.step(run_id)
+    if harmed and not whole:
+        raise CommandError(harmed[0])
+    for line in harmed + [f"{', '.join(names)} in W&B's {path}: {why}" for why, names in without.items()]:
+        log.warning("%s", line)
+    return whole
+
+
+def _runs(path: str, names: Sequence[str]) -> dict[str, list[Run]]:
+    """Those that bear the names, newest first."""
+    named = {"display_name": {"$in": list(names)}}
+    found: dict[str, list[Run]] = defaultdict(list)
+    for run in _asked(path, lambda: list(wandb.Api(timeout=PATIENCE).runs(path, filters=named, order="-created_at"))):
+        if run.name in names:
+            found[run.name].append(run)
+    return found
+
+
+def _files(path: str, run: Run) -> list[File]:
+    """What makes it whole elsewhere; nothing where what it needs is not there. Any other name of the server's, and
+    with it one that leads out of the folder, is let alone."""
+    files = [file for file in _asked(path, lambda: list(run.files())) if WHOLE.fullmatch(file.name)]
+    return files if {file.name for file in files} >= NEEDED else []
+
+
+def _asked(path: str, question: Callable[[], Result]) -> Result:
+    """W&B's client raises errors of many kinds."""
+    try:
+        return question()
+    except UsageError as error:
+        raise CommandError(
+            f"pull={path!r} needs an API key of W&B, and none is known here; `wandb login`, or set WANDB_API_KEY"
+        ) from error
+    except ValueError as error:  # so it says that the server knows no project
+        raise CommandError(
+            f"pull={path!r}: W&B shows no such project to the key known here ({_line(error)}); give another "
+            "entity/project, or `wandb login` with a key that may read it"
+        ) from error
+    except Exception as error:
+        raise CommandError(
+            f"pull={path!r}: W&B does not answer as it should ({_line(error)}); what has come stays, and the same "
+            "command goes on when network and key (`wandb login`) are right"
+        ) from error
+
+
+def _fetch(files: Sequence[File], folder: Path) -> None:
+    """Torn if they do not come whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=".pull-") as place, ThreadPoolExecutor(STREAMS) as pool:
+        new = Path(place) / folder.name
+        try:
+            list(pool.map(lambda file: _download(file, new), files))
+        except wandb.Error as error:
+            raise Torn(_line(error)) from error
+        _check(new, folder.name)
+        new.rename(folder)
+
+
+def _download(file: File, folder: Path) -> None:
+    file.download(root=str(folder)).close()
+    if file.size not in (0, size := (folder / file.name).stat().st_size):  # 0: also where the server does not tell
+        raise Torn(f"{file.name} has {size} of {file.size} bytes")
+
+
+def _check(folder: Path, run_id: str) -> None:
+    """Torn unless it can be read and is complete."""
+    store = Store(folder)
+    try:
+        predictions, told, samples = store.finished(), store.told(), store.samples()
+        if predictions is None or len(predictions) != told["questions"]:
+            raise Torn(f"{len(predictions or ())} of {told['questions']} predictions")
+        if told["run_id"] != run_id:
+            raise Torn(f"it is {told['run_id']} by its summary.json")
+    except (CommandError, OSError, ValueError, LookupError, TypeError) as error:
+        raise Torn(_line(error)) from error
+    if lost := [picture.name for _, picture in samples if not picture.is_file()]:
+        raise Torn(f"samples/{lost[0]} is not there")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,187 @@
+"""What a table's rows cost, from shapes alone: no weights, no hub, no checkpoint, no run."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kvtp.command import ROOT, CommandError
+from kvtp.config import Row
+from kvtp.metric.account import ACCOUNTING
+from kvtp.metric.meter import meter
+from kvtp.metric.published import PROMPTS, TEXT
+from kvtp.progress import Steps
+from kvtp.store import write_whole
+
+log = logging.getLogger(__name__)
+
+VERSION = 1  # raised whenever this module would tell a row's costs otherwise than before
+SIZE = (360, 640)  # height and width of the pictures
+REPLY = 8  # tokens
+EFFECTIVE = 150.0  # TFLOP/s that an H100 (989 in bfloat16) comes to with these models, about
+DECODING = 1.5  # [s] of a film's decoding that the GPU waits for
+STAGES = ("backbone", "scout", "relevance", "budget", "pruner")
+# In place of what lies in files; folders of hosts whose files tell no sizes are not there, and the code then takes those
+# of the release (`VicunaHost.measured`). Others: shapes/<option>, or shapes/<option>_7b
+HOSTS = {
+    "videochat2": "shapes/videochat2_7b",
+    "videochat2_7b": "shapes/videochat2_7b",
+    "st_llm": "shapes/st_llm/QA_weight",
+    "st_llm_7b": "shapes/st_llm/QA_weight",
+    "st_llm_7b_conversation": "shapes/st_llm/conversation_weight",
+}
+VICUNA = "shapes/llm/vicuna_7b"
+NETWORKS = {
+    "kvtp.relevance.kvtp.Kvtp": "shapes/siglip_so400m",
+    "kvtp.relevance.siglip.Siglip": "shapes/siglip_so400m",
+    "kvtp.scout.qformer.QFormer": "shapes/blip2_itm_vit_g",
+}
+
+
+@dataclass(frozen=True)
+class Computed:
+    """`costs` of one question about one film, as `kvtp.metric.meter.Line` has them; None where the row is `refused`:
+    the method is not defined so, or no shapes are known."""
+
+    costs: Mapping[str, float] | None
+    refused: str = ""
+
+
+def computed(rows: Sequence[Row], cache: Path) -> list[Computed]:
+    """Of each row, in their order. Rows alike but for the benchmark cost the same, and are metered once; what was
+    metered stays in the folder `cache`, a file each.
+
+    Pictures are 360 × 640, as many as the row's backbone.frames; replies have 8 tokens, prompts 100, or as many as those
+    of LLM-VTP's tables must have had (`kvtp.metric.published.PROMPTS`). Whatever a row names, and whether that lies here
+    or not, its networks are of released sizes: its backbone, SigLIP-so400m with KVTP's fusion head where that is asked
+    for, BLIP-2 with ViT-g. Tokenizers beside the two last are those of the tiny models: with padding=max_length SigLIP
+    reads 64 tokens whatever the words; the scout's question is a few pieces longer than it would be.
+    """
+    found: dict[str, Computed] = {}
+    lacking: dict[str, Row] = {}
+    keys = []
+    for row in rows:
+        try:
+            asked = _settings(row)
+        except CommandError as error:
+            key = f"{row.name}: {error}"
+            found[key] = Computed(None, str(error))
+        else:
+            key = _hash(asked)
+            path = cache / f"{key}.json"
+            if path.is_file():
+                found[key] = Computed(**json.loads(path.read_text()))
+            else:
+                lacking.setdefault(key, replace(row, config={**row.config, **_at_root(asked["stages"])}))
+        keys.append(key)
+    if lacking:
+        cache.mkdir(parents=True, exist_ok=True)
+        log.info("%d of %d rows are not in %s: their costs are told from shapes now", len(lacking), len(rows), cache)
+    steps = Steps(len(lacking), "row", 30, shown=bool(lacking))
+    for key, row in lacking.items():
+        found[key] = _metered(row)
+        write_whole(cache / f"{key}.json", json.dumps(asdict(found[key])) + "\n")
+        steps.step(row.name)
+    steps.close()
+    return [found[key] for key in keys]
+
+
+def as_published(table: str, row: Computed, unpruned: Computed) -> float | None:
+    """The FLOPs cell of a table in `published/`, counted as its paper does, but of what the method here really leaves:
+    TFLOPs for LLM-VTP, else percent. `unpruned`: the table's own row, newlines and all; it matters where rows of it have
+    other newlines (Vista-LLM's table 8). None where one of them was refused."""
+    if row.costs is None or unpruned.costs is None:
+        return None
+    if table.startswith("llm_vtp"):
+        return row.costs["convention/fastv_tflops"]
+    if table.startswith("kvtp"):
+        return 100 * row.costs["convention/kvtp_ratio"]
+    key = "flops/prefill_tflops" if table == "vista_table3" else "rows/mean_over_layers"
+    return 100 * row.costs[key] / unpruned.costs[key]
+
+
+def hours(row: Computed, questions: int, films: int) -> float:
+    """Hours on one H100, about, of so many questions about so many films. ValueError for a row without costs.
+
+    Assumed: 150 TFLOP/s whatever is done (prefills of long videos do better, decoding, which waits for memory, far
+    worse); tower and projector once per film; prefill, reply and choosing the tokens once per question, scout's and
+    predictor's looks at the film among them, though these are shared by its questions; of every film 1.5 s of decoding
+    that nothing hides; loading the model takes no time. Matters of the machine, such as films on a slow disk, are not in
+    it.
+    """
+    if row.costs is None:
+        raise ValueError(f"hours of a row that was refused are not known ({row.refused}); leave it out")
+    of = row.costs
+    each = of["flops/prefill_tflops"] + of["flops/decode_tflops"] + of["flops/method_tflops"]
+    seconds = (films * of["flops/vision_tflops"] + questions * each) / EFFECTIVE + films * DECODING
+    return seconds / 3600
+
+
+def _metered(row: Row) -> Computed:
+    try:
+        (line,) = meter([row], [row.config["backbone"]["frames"]], SIZE, _prompt(row), REPLY)
+    except CommandError as error:  # a value that a stage refuses
+        return Computed(None, str(error))
+    return Computed(line.costs, line.refused)
+
+
+def _settings(row: Row) -> dict[str, Any]:
+    """All that its costs depend on, folders as they are called in the repository. CommandError for a network of which
+    no shape is known."""
+    stages = {stage: _on_shapes(stage, row) for stage in STAGES}
+    used = sorted({value for section in stages.values() for value in section.values() if _is_shape(value)})
+    configs = [ROOT / folder / "config.json" for folder in used]
+    return {
+        "stages": stages,
+        "asked": [*SIZE, _prompt(row), REPLY],
+        "shapes": [path.read_text() for path in configs if path.is_file()],
+        "accounting": ACCOUNTING,
+        "version": VERSION,
+    }
+
+
+def _prompt(row: Row) -> int:
+    """Its tokens."""
+    return PROMPTS.get(row.choices["backbone"], TEXT)
+
+
+def _on_shapes(stage: str, row: Row) -> dict[str, Any]:
+    """A section with shapes for checkpoints, and nothing in it that is a matter of the machine."""
+    section = {**row.config[stage]}
+    if "device" in section:
+        section["device"] = "cpu"
+    if stage == "backbone":
+        section["device_map"] = None
+    if "checkpoint" not in section:
+        return section
+    option = row.choices[stage]
+    folder = _host(option) if stage == "backbone" else NETWORKS.get(section["_target_"])
+    if folder is None:
+        raise CommandError(f"of {stage}={option} no shapes are known; add its config.json to shapes/")
+    section |= {"checkpoint": folder, "revision": None}
+    if "llm" in section:
+        section |= {"llm": VICUNA, "llm_revision": None}
+    return section
+
+
+def _host(option: str) -> str | None:
+    there = [f"shapes/{name}" for name in (option, f"{option}_7b") if (ROOT / "shapes" / name).is_dir()]
+    return HOSTS.get(option, there[0] if there else None)
+
+
+def _at_root(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {
+        stage: {key: str(ROOT / value) if _is_shape(value) else value for key, value in section.items()}
+        for stage, section in stages.items()
+    }
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("shapes/")
+
+
+def _hash(asked: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:20]

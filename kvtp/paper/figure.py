@@ -1,0 +1,83 @@
+"""A paper's figure: what is printed in its tables, as hollow marks, and what runs measured."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from kvtp.benchmark._summary import accuracy
+from kvtp.metric.costs import costs
+from kvtp.metric.statistics import Part, estimate
+from kvtp.paper import join
+from kvtp.paper.measure import Finished
+from kvtp.paper.published import Cell, read
+
+FLOPS = "flops"  # an axis: THOP's, of the unpruned model's [%]
+MEAN = "mean of the benchmarks"
+
+
+def printed(folder: Path, tables: Sequence[str], axis: str) -> list[dict[str, Any]]:
+    """Of each line the mean of its benchmarks' accuracies: `series`, the axis' value (None: a level across)."""
+    found = []
+    for name in tables:
+        lines: dict[tuple[str, ...], list[Cell]] = defaultdict(list)
+        for cell in read(folder, name):
+            lines[cell.backbone, cell.method, cell.setting].append(cell)
+        for (backbone, method, _), line in lines.items():
+            scores = [float(cell.value) for cell in line if cell.metric == "accuracy" and cell.value and _whole(cell)]
+            entries = join.entries(line[0])
+            if not scores or not entries:
+                continue
+            share = next((cell.figure for cell in line if cell.metric == "flops_ratio"), None)
+            place = share if axis == FLOPS else entries[0].get(axis)
+            found.append({"panel": MEAN, "series": f"{backbone} {method}", axis: place, "accuracy": mean(scores)})
+    return found
+
+
+def _whole(cell: Cell) -> bool:
+    """A benchmark, not a part of one."""
+    return any(cell.benchmark == name.removeprefix("sparsekv_qa_") for name in join.benchmarks(cell))
+
+
+def measured(runs: Sequence[Finished], axis: str, panels: bool) -> list[dict[str, Any]]:
+    """Of runs that differ in the benchmark alone the mean of their accuracies [%] with its interval; of `panels` each
+    benchmark on its own."""
+    groups: dict[Any, list[Finished]] = defaultdict(list)
+    for run in runs:
+        for entry in (run.row.entry, *run.row.same):
+            said = tuple(sorted((key, str(value)) for key, value in entry.items() if key not in join.EXTRA))
+            panel = entry.get("benchmark", run.row.choices["benchmark"]) if panels else MEAN
+            groups[panel, said].append(run)
+    sets = {panel: max(len(each) for (one, _), each in groups.items() if one == panel) for panel, _ in groups}
+    ratios = {run.row.retention_ratio for run in runs} - {None}
+    told = len(ratios) > 1 and axis not in (FLOPS, "retention_ratio")
+    found = []
+    for (panel, said), each in groups.items():
+        if len(each) < sets[panel] or any(accuracy(run.predictions) is None for run in each):
+            continue  # a mean of fewer benchmarks would be another figure
+        entry, row = dict(said), each[0].row
+        value, interval = estimate(
+            [
+                Part(str(nth), (tuple((one.cluster, one.score or 0.0) for one in run.predictions if one.answer),))
+                for nth, run in enumerate(each)
+            ],
+            lambda sums, numbers: 100 * (sums / numbers)[0].mean(0),
+        )
+        low, high = interval or (None, None)
+        more = [f"at {row.retention_ratio:g}"] if told and row.retention_ratio is not None else []
+        series = " ".join([entry.get("backbone", row.choices["backbone"]), entry["method"], *more])
+        share = [100 * costs(run.predictions)["flops/thop_ratio"] for run in each]
+        place = mean(share) if axis == FLOPS else _value(each[0], axis)
+        found.append({"panel": panel, "series": series, axis: place, "accuracy": value, "low": low, "high": high})
+    return found
+
+
+def _value(run: Finished, axis: str) -> float | None:
+    """What the experiment's row says; a stand-in may be set otherwise."""
+    if axis == "retention_ratio":
+        return run.row.retention_ratio
+    said = run.row.entry.get(axis, OmegaConf.select(OmegaConf.create(dict(run.row.config)), axis))
+    return float(said) if isinstance(said, int | float) and run.row.retention_ratio is not None else None

@@ -1,0 +1,60 @@
+"""A table as data: what was printed, what was measured, and why two numbers do not compare. `kvtp.report.render` shows it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One number. `published`: as it is printed, `61.50`; None where nothing is. `measured` with its 95 % interval, in
+    the column's unit, shown with so many `digits`. `reason`: why the two cannot be compared; `missing`: why nothing was
+    measured."""
+
+    published: str | None = None
+    measured: float | None = None
+    low: float | None = None
+    high: float | None = None
+    digits: int = 2
+    reason: str = ""
+    missing: str = ""
+
+    @property
+    def difference(self) -> float | None:
+        """Measured minus published; None where one is not there, or they cannot be compared."""
+        if self.published is None or self.measured is None or self.reason:
+            return None
+        return self.measured - float(self.published)
+
+
+@dataclass(frozen=True)
+class Column:
+    title: str
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """`label`: one text for each of the sheet's `stubs`; `entries`: one for each of its columns, None = an empty cell."""
+
+    label: tuple[str, ...]
+    entries: tuple[Entry | None, ...]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """`name`: a word for files, `vista_table1`; `stubs`: what the labels of a line tell (backbone, method, setting);
+    `notes`: sentences that belong below the table."""
+
+    name: str
+    title: str
+    stubs: tuple[str, ...]
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for line in self.lines:
+            if len(line.label) != len(self.stubs) or len(line.entries) != len(self.columns):
+                raise ValueError(
+                    f"{self.name}: a line must have {len(self.stubs)} labels and {len(self.columns)} entries, "
+                    f"got {len(line.label)} and {len(line.entries)}"
+                )
