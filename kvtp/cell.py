@@ -24,25 +24,50 @@ class Cell:
     pipeline: Pipeline
 
 
-def assemble(rows: Sequence[Row]) -> list[Cell]:
-    """A pipeline per row. No weights load; CommandError for values that a stage refuses, before any run begins."""
+def assemble(rows: Sequence[Row], lacking: list[str] | None = None) -> list[Cell]:
+    """A pipeline per row. No weights load; CommandError for values that a stage refuses, before any run begins.
+
+    To `lacking` is added what is said of rows whose data set or checkpoints are not there, and the others are made
+    without them; where it is None, or no row would be left, that is a CommandError, too."""
     made: dict[str, Any] = {}
-    cells = []
+    cells, complaints = [], []
+
+    def stage_of(row: Row, stage: str) -> Any:
+        # a predictor may share its backbone's tower, a scout's pictures may have its tokens' grid: one for each
+        parts = [row.config[stage], row.config["backbone"] if stage in ("relevance", "scout") else None]
+        key = json.dumps(parts, sort_keys=True)
+        if key not in made:
+            made[key] = make(stage, row.config[stage])
+        return made[key]
+
     for row in rows:
-        stages = {}
-        for stage in STAGES:
-            # a predictor may share its backbone's tower, a scout's pictures may have its tokens' grid: one for each
-            parts = [row.config[stage], row.config["backbone"] if stage in ("relevance", "scout") else None]
-            key = json.dumps(parts, sort_keys=True)
-            if key not in made:
-                made[key] = make(stage, row.config[stage])
-            stages[stage] = made[key]
+        try:
+            benchmark = stage_of(row, "benchmark")
+        except CommandError as error:  # a data set that is not there
+            complaints.append(f"{row.name}: {error}")
+            if lacking is None or len(rows) == 1:
+                raise
+            continue
+        stages = {stage: stage_of(row, stage) for stage in STAGES if stage != "benchmark"}
         _tell_of_toys(row)
         try:
-            cells.append(Cell(row, Pipeline(**stages)))
-            _ = [stages[stage].identity for stage in ("backbone", "relevance", "scout")]
-        except ValueError as error:  # cues that this backbone cannot give, a checkpoint that is not there
+            cell = Cell(row, Pipeline(benchmark=benchmark, **stages))
+        except ValueError as error:  # cues that this backbone cannot give
             raise CommandError(f"{row.name}: {error}") from error
+        try:
+            _ = [stages[stage].identity for stage in ("backbone", "relevance", "scout")]
+        except ValueError as error:  # a checkpoint that is not there
+            complaints.append(f"{row.name}: {error}")
+            if lacking is None:
+                raise CommandError(complaints[-1]) from error
+        else:
+            cells.append(cell)
+    if not cells:
+        raise CommandError("\n".join(dict.fromkeys(complaints)))
+    for said in dict.fromkeys(complaints):
+        log.warning("left out: %s", said)
+    if lacking is not None:
+        lacking += complaints
     return cells
 
 

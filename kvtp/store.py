@@ -200,11 +200,12 @@ def _prediction(line: bytes, where: str) -> Prediction:
             raise TypeError("it is no JSON object")
         check_choice("outcome", fields["outcome"], OUTCOMES)
         tokens = fields.pop("tokens_per_layer")
-        several = {key: fields.pop(key, None) for key in ("cache_rows", "cache_visual", "steps")}
+        found = {key: fields.pop(key, None) for key in ("cache_rows", "cache_visual", "steps")}
+        counts: dict[str, Any] = {key: None if value is None else tuple(value) for key, value in found.items()}
         return Prediction(
             **fields,
             tokens_per_layer=tokens and {kind: tuple(count) for kind, count in tokens.items()},
-            **{key: None if value is None else tuple(value) for key, value in several.items()},
+            **counts,
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CommandError(

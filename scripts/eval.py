@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from kvtp.command import check_command_line, one_line_errors, sweeping
+from kvtp.command import CommandError, check_command_line, one_line_errors, sweeping
 from kvtp.config import compose_rows
 
 
@@ -13,7 +13,11 @@ def main(cfg: DictConfig) -> None:
         rows = compose_rows(cfg)
         from kvtp.cell import assemble, make  # imports torch, which a misspelt command need not wait for
 
-        make("runner", rows[0].config["runner"])(assemble(rows), wait=sweeping())
+        lacking: list[str] = []
+        cells = assemble(rows, lacking)
+        make("runner", rows[0].config["runner"])(cells, wait=sweeping())
+        if lacking:
+            raise CommandError(f"{len(lacking)} of {len(rows)} runs were left out, the first is {lacking[0]}")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ class SparseKVQA(AbstractBenchmark):
     (by film) of the index. Prompts, replies and scores are the source's. The index names questions by the set's own
     ids: the paper's file has absolute paths and prompts for keys, which match on its authors' machine alone.
 
-    `beta`: the least keyframe sparsity of a question's labels (`kvtp.metric.sparsity`), which the paper's filter asks for.
+    `beta`: the least keyframe sparsity of a question's labels (`kvtp.metric.sparsity`), as the paper's filter has it.
 
     `root`=miniature: a small index over the source's miniature.
     """

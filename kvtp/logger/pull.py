@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -29,11 +29,12 @@ UNFINISHED = (
     "not finished there: still running, or `wandb sync --no-skip-online <folder>/wandb/run-*`, where it ran, sends the "
     "rest"
 )
+ANEW = "move the run's own folder away, and scripts/eval.py with logger=wandb makes it anew"
 BARE = (
     "finished there without predictions.jsonl and summary.json: logged by an earlier version, or they were deleted; "
-    "where its folder is moved away, scripts/eval.py with logger=wandb makes it anew"
+    + ANEW
 )
-Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 
 class Torn(Exception):
@@ -77,8 +78,8 @@ def pull(rows: Sequence[Row], path: str, into: Path) -> dict[str, Path]:
                     without[BARE if ended else UNFINISHED].append(run_id)
             except Torn as error:
                 harmed.append(
-                    f"{run_id} does not come whole from W&B's {path} ({error}); the same command tries again, and "
-                    "where its folder is moved away, scripts/eval.py with logger=wandb makes it anew"
+                    f"{run_id} does not come whole from W&B's {path} ({error}); the same command tries again; if the "
+                    f"harm lies there, {ANEW}"
                 )
             progress.step(run_id)
     if harmed and not whole:
@@ -89,26 +90,26 @@ def pull(rows: Sequence[Row], path: str, into: Path) -> dict[str, Path]:
 
 
 def _runs(path: str, names: Sequence[str]) -> dict[str, list[Run]]:
-    """Those that bear the names, newest first."""
+    """Of each name that W&B knows those that bear it, newest first."""
     named = {"display_name": {"$in": list(names)}}
-    found: dict[str, list[Run]] = defaultdict(list)
-    for run in _asked(path, lambda: list(wandb.Api(timeout=PATIENCE).runs(path, filters=named, order="-created_at"))):
-        if run.name in names:
+    found: dict[str, list[Run]] = {name: [] for name in names}
+    for run in _asked(path, lambda: wandb.Api(timeout=PATIENCE).runs(path, filters=named, order="-created_at")):
+        if run.name in found:
             found[run.name].append(run)
-    return found
+    return {name: runs for name, runs in found.items() if runs}
 
 
 def _files(path: str, run: Run) -> list[File]:
     """What makes it whole elsewhere; nothing where what it needs is not there. Any other name of the server's, and
     with it one that leads out of the folder, is let alone."""
-    files = [file for file in _asked(path, lambda: list(run.files())) if WHOLE.fullmatch(file.name)]
+    files = [file for file in _asked(path, run.files) if WHOLE.fullmatch(file.name)]
     return files if {file.name for file in files} >= NEEDED else []
 
 
-def _asked(path: str, question: Callable[[], Result]) -> Result:
-    """W&B's client raises errors of many kinds."""
+def _asked(path: str, question: Callable[[], Iterable[Item]]) -> list[Item]:
+    """All pages. W&B's client raises errors of many kinds."""
     try:
-        return question()
+        return [item for item in question()]  # list() would take what goes wrong in a page's length for its end
     except UsageError as error:
         raise CommandError(
             f"pull={path!r} needs an API key of W&B, and none is known here; `wandb login`, or set WANDB_API_KEY"

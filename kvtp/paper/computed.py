@@ -24,8 +24,8 @@ REPLY = 8  # tokens
 EFFECTIVE = 150.0  # TFLOP/s that an H100 (989 in bfloat16) comes to with these models, about
 DECODING = 1.5  # [s] of a film's decoding that the GPU waits for
 STAGES = ("backbone", "scout", "relevance", "budget", "pruner")
-# In place of what lies in files; folders of hosts whose files tell no sizes are not there, and the code then takes those
-# of the release (`VicunaHost.measured`). Others: shapes/<option>, or shapes/<option>_7b
+# Backbones whose configuration tells no sizes: where no such folder is, the code takes those of the release
+# (`VicunaHost.measured`). Others: shapes/<option>, or shapes/<option>_7b
 HOSTS = {
     "videochat2": "shapes/videochat2_7b",
     "videochat2_7b": "shapes/videochat2_7b",
@@ -54,11 +54,11 @@ def computed(rows: Sequence[Row], cache: Path) -> list[Computed]:
     """Of each row, in their order. Rows alike but for the benchmark cost the same, and are metered once; what was
     metered stays in the folder `cache`, a file each.
 
-    Pictures are 360 × 640, as many as the row's backbone.frames; replies have 8 tokens, prompts 100, or as many as those
-    of LLM-VTP's tables must have had (`kvtp.metric.published.PROMPTS`). Whatever a row names, and whether that lies here
-    or not, its networks are of released sizes: its backbone, SigLIP-so400m with KVTP's fusion head where that is asked
-    for, BLIP-2 with ViT-g. Tokenizers beside the two last are those of the tiny models: with padding=max_length SigLIP
-    reads 64 tokens whatever the words; the scout's question is a few pieces longer than it would be.
+    Pictures are 360 × 640, as many as the row's backbone.frames; replies have 8 tokens, prompts 100, or as many as
+    LLM-VTP's must have had (`kvtp.metric.published.PROMPTS`). Whatever a row names, and whether that lies here or not,
+    its networks are of released sizes: its backbone; SigLIP-so400m, with KVTP's fusion head where that is asked for;
+    BLIP-2 with ViT-g. The tokenizers of the last two are the tiny models': with padding=max_length SigLIP reads 64
+    tokens whatever the words; the scout's question has a few pieces more than it would have.
     """
     found: dict[str, Computed] = {}
     lacking: dict[str, Row] = {}
@@ -91,7 +91,7 @@ def computed(rows: Sequence[Row], cache: Path) -> list[Computed]:
 
 def as_published(table: str, row: Computed, unpruned: Computed) -> float | None:
     """The FLOPs cell of a table in `published/`, counted as its paper does, but of what the method here really leaves:
-    TFLOPs for LLM-VTP, else percent. `unpruned`: the table's own row, newlines and all; it matters where rows of it have
+    TFLOPs for LLM-VTP, else percent. `unpruned`: the table's own row, newlines and all; it matters where others have
     other newlines (Vista-LLM's table 8). None where one of them was refused."""
     if row.costs is None or unpruned.costs is None:
         return None
@@ -106,11 +106,11 @@ def as_published(table: str, row: Computed, unpruned: Computed) -> float | None:
 def hours(row: Computed, questions: int, films: int) -> float:
     """Hours on one H100, about, of so many questions about so many films. ValueError for a row without costs.
 
-    Assumed: 150 TFLOP/s whatever is done (prefills of long videos do better, decoding, which waits for memory, far
-    worse); tower and projector once per film; prefill, reply and choosing the tokens once per question, scout's and
-    predictor's looks at the film among them, though these are shared by its questions; of every film 1.5 s of decoding
-    that nothing hides; loading the model takes no time. Matters of the machine, such as films on a slow disk, are not in
-    it.
+    Assumed: 150 TFLOP/s whatever is done (prefills of long videos do better, writing the reply, which waits for memory,
+    far worse); tower and projector once per film; prefill, reply and choosing the tokens once per question, scout's and
+    predictor's looks at the film among them, though questions share these; 1.5 s of decoding each film that nothing
+    hides; no time for loading the model. What the machine adds, such as a slow disk, is not in it. A model that needs
+    several GPUs takes so many hours on all of them together.
     """
     if row.costs is None:
         raise ValueError(f"hours of a row that was refused are not known ({row.refused}); leave it out")

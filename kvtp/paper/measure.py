@@ -181,6 +181,10 @@ def _score(sums: Sums, numbers: Sums, ends: np.ndarray) -> Sums:
     return _means(sums, numbers, ends)[0].mean(0)
 
 
+def _accuracy(sums: Sums, numbers: Sums, ends: np.ndarray) -> Sums:
+    return 100 * _score(sums, numbers, ends)
+
+
 def _percent(sums: Sums, numbers: Sums, ends: np.ndarray) -> Sums:
     """Ratio of means (Vista-LLM's averages): `runs` are the row's own and the unpruned model's."""
     own, full = _means(sums, numbers, ends).mean(1)
@@ -205,8 +209,8 @@ def _change(sums: Sums, numbers: Sums, ends: np.ndarray) -> Sums:
 
 
 FIGURES: Mapping[str, Callable[..., Sums]] = {
-    "accuracy": lambda *told, ends: 100 * _score(*told, ends=ends),
-    "average_score": lambda *told, ends: 100 * _score(*told, ends=ends),
+    "accuracy": _accuracy,
+    "average_score": _accuracy,
     "score": _score,
     "average_percent": _percent,
     "relative_accuracy": _relative,

@@ -18,9 +18,9 @@ from kvtp.report.comparison import worlds
 from kvtp.report.sheet import Column, Entry, Line, Sheet
 
 OURS = {  # of a row, computed from shapes: [%] of the unpruned model's
-    "flops/analytic_ratio": "FLOPs, all products, computed",
-    "flops/analytic_ratio_with_method": "and choosing the tokens",
-    "flops/thop_ratio": "THOP, computed",
+    "flops/analytic_ratio": "FLOPs here",
+    "flops/analytic_ratio_with_method": "FLOPs here, with choosing the tokens",
+    "flops/thop_ratio": "THOP here",
 }
 WITHIN = 0.5  # points, or TFLOPs
 
@@ -65,12 +65,10 @@ def table(folder: Path, name: str, rows: Rows, compute: Callable[[Sequence[Row]]
     for key, mine in lines.items():
         found = {(cell.benchmark, cell.metric, cell.unit): cell for cell in mine}
         printed = [found.get(column) for column in columns]
-        entries = [cell and _entry(folder, cell, sets, mine, rows) for cell in printed]
-        entries += [_computed(found[column])[0] if column in found else None for column in flops]
+        entries = [None if cell is None else _entry(folder, cell, sets, mine, rows) for cell in printed]
         entries += [_ours(spent.get(key), part) for part in OURS]
         made.append(Line(tuple(text or "–" for text in key), tuple(entries)))
     titles = [Column(_title(*column), column[2]) for column in columns]
-    titles += [Column(f"{_title(*column)}, computed", column[2]) for column in flops]
     titles += [Column(title, "%") for title in OURS.values()]
     notes = _agreement([cell for cell in cells if cell.metric in METRICS]) if flops else ()
     return Sheet(name, name, ("backbone", "method", "setting"), tuple(titles), tuple(made), notes)
@@ -82,14 +80,13 @@ def _agreement(cells: Sequence[Cell]) -> tuple[str, ...]:
     for cell in cells:
         if cell.metric == "flops_ratio" and cell.method == "none":
             continue  # 100 % is no finding
-        entry, told = _computed(cell)
-        said = f"{cell.method} {cell.setting}".strip()
-        if entry.difference is not None and abs(entry.difference) <= WITHIN:
+        told, said = _formula(cell), f"{cell.method} {cell.setting}".strip()
+        off = None if told.computed is None or cell.figure is None else told.computed - cell.figure
+        if off is not None and abs(off) <= WITHIN:
             near += 1
             fitted += [f"{said}: {told.note}"] if told.status == "fitted" else []
         else:
-            off = "" if entry.difference is None else f" ({entry.difference:+.2f})"
-            far.append(f"{said}{off}: {told.note or 'no reason is known'}")
+            far.append(f"{said}{'' if off is None else f' ({off:+.2f})'}: {told.note or 'no reason is known'}")
     notes = [f"Computed as the paper counts: {near} of {near + len(far)} FLOPs within {WITHIN:g} of the printed ones."]
     notes += [f"Not within: {'; '.join(far)}."] if far else []
     return (*notes, *([f"With a parameter chosen to fit: {'; '.join(fitted)}."] if fitted else []))
@@ -112,18 +109,18 @@ def _entry(folder: Path, cell: Cell, sets: Sequence[str], line: Sequence[Cell], 
         measured=found.value,
         low=low,
         high=high,
-        digits=len(cell.value.partition(".")[2]) if cell.value else 2,
-        reason="; ".join(why),
+        computed=_formula(cell).computed if cell.metric in METRICS else None,
+        digits=max(1, len(cell.value.partition(".")[2])),
+        reasons=tuple(dict.fromkeys(why)),
         missing=found.missing,
     )
 
 
-def _computed(cell: Cell) -> tuple[Entry, Formula]:
+def _formula(cell: Cell) -> Formula:
     """FLOPs as the paper counts."""
     if cell.metric == "flops_ratio" and cell.method == "none":
-        return Entry(cell.value, 100.0), Formula(100.0, "shapes")
-    told = formula(cell.table, cell.method, cell.setting, cell.backbone)
-    return Entry(cell.value, told.computed, missing="" if told.computed is not None else told.note), told
+        return Formula(100.0, "shapes")
+    return formula(cell.table, cell.method, cell.setting, cell.backbone)
 
 
 def _ours(spent: Computed | None, part: str) -> Entry | None:
@@ -131,7 +128,7 @@ def _ours(spent: Computed | None, part: str) -> Entry | None:
         return None
     if spent.costs is None:
         return Entry(missing=spent.refused)
-    return Entry(measured=100 * spent.costs[part], digits=1)
+    return Entry(computed=100 * spent.costs[part], digits=1)
 
 
 def own(name: str, runs: Sequence[Finished], today: str) -> Sheet:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -55,6 +56,7 @@ def compare(asked: Asked) -> None:
     """CommandError where nothing is to be shown."""
     runs = _finished(asked)
     asked.folder.mkdir(parents=True, exist_ok=True)
+    write(_cells(asked.rows, runs), asked.folder / "cells.csv")
     plain = [(run.row, run.predictions) for run in runs]
     told = [{**line, **scores(run.told)} for line, run in zip(accuracies(plain) if runs else [], runs, strict=True)]
     drawn: list[Figure] = []
@@ -114,10 +116,31 @@ def _finished(asked: Asked) -> list[Finished]:
         if not found and asked.papers is None:
             raise CommandError(said)
         log.warning("%s", said)
+    cells = sum(1 + len(row.same) for row in asked.rows)
+    log.info("%d cells are %d runs, %d of them finished", cells, len(asked.rows), len(found))
     return found
 
 
-def _placed(axis: str, runs: Sequence[tuple[Row, Sequence]], told: list[dict]) -> list[dict]:
+def _cells(rows: Sequence[Row], runs: Sequence[Finished]) -> list[dict[str, Any]]:
+    """Every cell of the experiment's grid, the run that it is, and how far that is."""
+    ended = {run.row.run_id: len(run.predictions) for run in runs}
+    return [
+        {
+            "run": row.run_id,
+            "backbone": row.choices["backbone"],
+            "benchmark": row.choices["benchmark"],
+            "name": row.name,
+            "retention_ratio": row.retention_ratio,
+            "answers": ended[row.run_id] if row.run_id in ended else len(Store(row.folder).read()),
+            "state": "finished" if row.run_id in ended else "not finished",
+            "row": json.dumps(dict(entry)),
+        }
+        for row in rows
+        for entry in (row.entry, *row.same)
+    ]
+
+
+def _placed(axis: str, runs: Sequence[tuple[Row, Sequence[Any]]], told: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The lines with what they are drawn over, and the name of the series that each belongs to."""
     swept = ("benchmark.",) if axis == "sparsity" else (f"{axis}=",)
     rows = [row for row, _ in runs]

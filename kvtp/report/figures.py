@@ -74,7 +74,9 @@ def beside(printed: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str,
                     panel.errorbar(x, y, yerr=_reach(at) if own else None, capsize=2, label=label, **look, **marker)
         panel.set(title=title, xlabel=axis, ylabel="accuracy [%]")
         panel.grid(alpha=0.3)
-    handles = {label: mark for panel in figure.axes for mark, label in zip(*panel.get_legend_handles_labels())}
+    handles = {
+        label: mark for panel in figure.axes for mark, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
     figure.legend(list(handles.values()), list(handles), loc="outside right upper", fontsize=7, frameon=False)
     return figure
 

@@ -20,7 +20,7 @@ from tabulate import LATEX_ESCAPE_RULES, tabulate
 
 from kvtp.report.sheet import Entry, Line, Sheet
 
-KINDS = ("published", "measured", "difference")  # rows of a line; attributes of its entries
+KINDS = ("published", "computed", "measured", "difference")  # rows of a line; attributes of its entries
 ABSENT = "–"
 OPEN, CLOSE = "\ue000", "\ue001"  # around the mark of a footnote; private, so that no escape touches them
 BRACKETS = str.maketrans({OPEN: "[", CLOSE: "]"})
@@ -91,11 +91,12 @@ def lines(sheet: Sheet) -> list[dict[str, Any]]:
             "column": column.title,
             "unit": column.unit,
             "published": entry.published,
+            "computed": entry.computed,
             "measured": entry.measured,
             "low": entry.low,
             "high": entry.high,
             "difference": entry.difference,
-            "reason": entry.reason,
+            "reason": "; ".join(entry.reasons),
             "missing": entry.missing,
         }
         for line in sheet.lines
@@ -107,10 +108,10 @@ def lines(sheet: Sheet) -> list[dict[str, Any]]:
 
 def _page(sheet: Sheet, escaped: Callable[[str], str] = str) -> _Page:
     entries = [entry for line in sheet.lines for entry in line.entries if entry is not None]
-    measured = any(entry.measured is not None for entry in entries)
-    compared = measured and any(entry.published is not None for entry in entries)
-    excuses = {entry.missing for entry in entries}
-    everywhere = excuses.pop() if len(excuses) == 1 and not measured else ""
+    known = {kind for kind in KINDS if any(getattr(entry, kind) is not None for entry in entries)}
+    compared = len(known) > 1
+    excuses = {entry.missing for entry in entries if entry.computed is None} - {""}
+    everywhere = excuses.pop() if len(excuses) == 1 and "measured" not in known else ""
     stubs, title = _stubs(sheet)
     rows, footnotes = _rows(sheet, stubs, compared, everywhere)
     words = [*(sheet.stubs[stub] for stub in stubs), *([""] if compared else [])]
@@ -138,7 +139,7 @@ def _rows(sheet: Sheet, stubs: Sequence[int], compared: bool, everywhere: str) -
         if entry is None:
             return ""
         missing = entry.missing if entry.measured is None and entry.missing != everywhere else ""
-        told = ",".join(dict.fromkeys(marks[reason] for reason in (entry.reason, missing) if reason))
+        told = ",".join(dict.fromkeys(marks[reason] for reason in (*entry.reasons, missing) if reason))
         return f"{OPEN}{told}{CLOSE}" if told else ""
 
     rows = []
@@ -177,10 +178,9 @@ def _text(entry: Entry | None, kind: str) -> str:
     digits = entry.digits
     if kind == "published":
         return ABSENT if entry.published is None else entry.published
-    if kind == "difference":
-        return signed(entry.difference, "+")
-    known = entry.low is not None and entry.high is not None
-    return signed(entry.measured) + (f" [{signed(entry.low)}, {signed(entry.high)}]" if known else "")
+    known = kind == "measured" and entry.low is not None and entry.high is not None
+    interval = f" [{signed(entry.low)}, {signed(entry.high)}]" if known else ""
+    return signed(getattr(entry, kind), "+" if kind == "difference" else "") + interval
 
 
 def _drawn(page: _Page, form: str) -> str:

@@ -1,28 +1,33 @@
-"""A table as data: what was printed, what was measured, and why two numbers do not compare. `kvtp.report.render` shows it."""
+"""A table as data: what is printed, what was measured or computed, and why two numbers do not compare.
+
+`kvtp.report.render` shows it."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One number. `published`: as it is printed, `61.50`; None where nothing is. `measured` with its 95 % interval, in
-    the column's unit, shown with so many `digits`. `reason`: why the two cannot be compared; `missing`: why nothing was
-    measured."""
+    """One number. `published`: as it is printed, `61.50`; None where nothing is. `measured` by a run, with its 95 %
+    interval, or `computed` without one, in the column's unit, shown with so many `digits`. `reasons`: why they are not
+    to be compared with what is printed; `missing`: why nothing was measured."""
 
     published: str | None = None
     measured: float | None = None
     low: float | None = None
     high: float | None = None
+    computed: float | None = None
     digits: int = 2
-    reason: str = ""
+    reasons: tuple[str, ...] = ()
     missing: str = ""
 
     @property
     def difference(self) -> float | None:
-        """Measured minus published; None where one is not there, or they cannot be compared."""
-        if self.published is None or self.measured is None or self.reason:
+        """Measured, or without a measurement computed, minus published; None where one is not there, or they cannot be
+        compared."""
+        own = self.computed if self.measured is None else self.measured
+        if self.published is None or own is None or self.reasons:
             return None
-        return self.measured - float(self.published)
+        return own - float(self.published)
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Line:
-    """`label`: one text for each of the sheet's `stubs`; `entries`: one for each of its columns, None = an empty cell."""
+    """`label`: one text for each of the sheet's `stubs`; `entries`: one for each of its columns, None = empty."""
 
     label: tuple[str, ...]
     entries: tuple[Entry | None, ...]

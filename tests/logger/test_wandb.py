@@ -147,7 +147,7 @@ def test_files_that_make_a_run_whole_wait_offline_and_are_sent(bare: Path, serve
 def test_what_is_not_taken_in_time_is_said(bare: Path, server: Server, caplog: pytest.LogCaptureFixture) -> None:
     """And can be sent by the command that the message names."""
     files = ended(bare)
-    mirror = logger(bare, mode="online", entity="me", timeout=3.0)
+    mirror = logger(bare, mode="online", entity="me", timeout=5.0)
     mirror.log_metrics({"running/accuracy": 1.0})
     server.stalls = True
     mirror.conclude(SUMMARY, [])

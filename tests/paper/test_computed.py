@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from thop import profile
 from transformers import AutoConfig, SiglipModel
 
-from kvtp.command import CONF, ROOT
+from kvtp.command import CONF, ROOT, groups
 from kvtp.config import Row
 from kvtp.paper import computed as module
 from kvtp.paper.computed import STAGES, Computed, as_published, computed, hours
@@ -65,29 +65,32 @@ def test_siglips_shape_is_the_released_one() -> None:
     """THOP on the whole model: 300.36 GMACs a picture, 26.3 a text; 38.4 TMACs for 128 pictures."""
     config = AutoConfig.from_pretrained(ROOT / "shapes/siglip_so400m")
     with torch.device("meta"):
-        model = SiglipModel(config)
+        model, pixels = SiglipModel(config), torch.empty(1, 3, 384, 384)
         words = torch.zeros(1, config.text_config.max_position_embeddings, dtype=torch.long)
-        picture = profile(model.vision_model, (torch.empty(1, 3, 384, 384),), verbose=False)[0] / 1e9
-        text = profile(model.text_model, (words,), verbose=False)[0] / 1e9
+    picture = profile(model.vision_model, (pixels,), verbose=False)[0] / 1e9
+    text = profile(model.text_model, (words,), verbose=False)[0] / 1e9
     assert words.shape == (1, 64)
     assert (picture, text) == (pytest.approx(SIGLIP_PICTURE, abs=0.01), pytest.approx(SIGLIP_TEXT, abs=0.05))
     assert 128 * picture / 1000 == pytest.approx(38.4, abs=0.05)
 
 
-KVTP = ("backbone=llava_video_7b", "backbone.frames=128", "backbone.pool=average", "backbone.newline=one_token")
+KVTP = ("backbone=llava_video_7b", "backbone.frames=128", "backbone.newline=one_token")
 
 
 def test_kvtps_fifth_on_llava_video(told) -> None:
-    """By THOP, 128 frames of 13 × 13 tokens: everything, a fifth of it (36 % in the paper), and the predictor, which the
-    paper leaves out: 38.4 TMACs, and what THOP does not see of it, by hand: attention's products, keys, values, query
-    and output of the pooling head, and the fusion head."""
-    full, fifth = told("none", *KVTP), told("random_kvtp", "retention_ratio=0.2", "relevance.checkpoint=not/there", *KVTP)
-    seen, tokens = 128 * (TOWER + PROJECTOR), 128 * 169
+    """By THOP, 128 frames of 14 × 14 tokens: everything, a fifth of it (35.5 %, where the paper prints 36), and the
+    predictor, which the paper leaves out: 38.4 TMACs, and what THOP does not see of it, by hand: attention's products,
+    keys, values, query and output of the pooling head, and the fusion head. (It sees norms, which are 0.06 % of it.)"""
+    full, fifth = (
+        told("none", *KVTP),
+        told("random_kvtp", "retention_ratio=0.2", "relevance.checkpoint=not/there", *KVTP),
+    )
+    seen, tokens = 128 * (TOWER + PROJECTOR), 128 * 196
     everything = seen + (tokens + 1 + 100) * QWEN2 + HEAD
     assert full.costs["flops/thop_tmacs"] == pytest.approx(everything / 1000, rel=1e-4)
     kept = seen + (tokens // 5 + 1 + 100) * QWEN2 + HEAD
     assert fifth.costs["flops/thop_ratio"] == pytest.approx(kept / everything, abs=1e-4)
-    assert as_published("kvtp_table2", fifth, full) == pytest.approx(36.4, abs=0.1)
+    assert as_published("kvtp_table2", fifth, full) == pytest.approx(35.5, abs=0.1)
     assert as_published("kvtp_table2", full, full) == 100
     width = 1152
     attention = 27 * 2 * width * (128 * 729**2 + 64**2)
@@ -95,7 +98,7 @@ def test_kvtps_fifth_on_llava_video(told) -> None:
     fusion = 128 * width * (2 * 2 * 128 + 3)  # two attentions over all frames, three products with the text
     unseen = (attention + pooling + fusion) / 1e9
     predictor = (128 * SIGLIP_PICTURE + SIGLIP_TEXT + unseen) / 1000
-    assert fifth.costs["flops/predictor_tflops"] / 2 == pytest.approx(predictor, rel=5e-4)
+    assert fifth.costs["flops/predictor_tflops"] / 2 == pytest.approx(predictor, rel=1e-3)
     spent = fifth.costs["flops/thop_ratio_with_predictor"] - fifth.costs["flops/thop_ratio"]
     assert spent == pytest.approx(predictor * 1000 / everything, rel=1e-3)
     alone = told("random_kvtp", "retention_ratio=0.2", "relevance.fusion=none", *KVTP)
@@ -103,22 +106,22 @@ def test_kvtps_fifth_on_llava_video(told) -> None:
     assert apart == pytest.approx(2 * 128 * width * (2 * 2 * 128 + 2) / 1e12)
 
 
-VISTA = {0.25: 0.8, 0.2: 0.8, 0.15: 0.95, 0.1: 0.95}  # and its tau
+TAU = {0.25: 0.8, 0.2: 0.8, 0.15: 0.95, 0.1: 0.95}  # Vista-LLM's, by the share that it keeps
 
 
 @pytest.mark.parametrize(("backbone", "table", "printed"), [
-    (("llava_onevision_7b", "one_token"), "vista_table1", (25.6, 20.6, 15.6, 10.6)),
-    (("llava_video_7b", "grid"), "vista_table2", (30.3, 25.2, 20.4, 15.1)),
-    (("llava_video_7b", "none"), "vista_table8", (24.0, 19.2, 14.6, 10.1)),
+    (("llava_onevision_7b", "one_token"), "vista_table1", {0.25: 25.6, 0.2: 20.6, 0.15: 15.6, 0.1: 10.6}),
+    (("llava_video_7b", "grid"), "vista_table2", {0.25: 30.3, 0.2: 25.2, 0.15: 20.4, 0.1: 15.1}),
+    (("llava_video_7b", "none"), "vista_table8", {0.25: 24.0, 0.1: 10.1}),
 ])  # fmt: skip
 def test_vista_leaves_the_rows_that_it_prints(told, backbone, table, printed) -> None:
-    """Percent of the unpruned rows, of which table 8's have newlines, too; and the scout, about 34 TFLOPs for 64 frames,
-    which is in none of them."""
+    """Percent of the unpruned rows, of which table 8's have newlines, too; and the scout, about 34 TFLOPs for 64
+    frames, which is in none of them."""
     name, newline = backbone
     host = (f"backbone={name}", "backbone.frames=64")
     whole = told("none", *host, f"backbone.newline={'grid' if newline == 'none' else newline}")
-    for (ratio, tau), expected in zip(VISTA.items(), printed, strict=True):
-        own = (f"retention_ratio={ratio}", f"budget.tau={tau}", f"backbone.newline={newline}")
+    for ratio, expected in printed.items():
+        own = (f"retention_ratio={ratio}", f"budget.tau={TAU[ratio]}", f"backbone.newline={newline}")
         one = told("vista", *host, *own)
         assert as_published(table, one, whole) == pytest.approx(expected, abs=0.6)
         if newline != "none":
@@ -130,8 +133,8 @@ def test_vistas_table_3_is_of_the_prefill(told) -> None:
     """64 pictures at their own resolution; 21.5 and 13.0 printed."""
     host = ("backbone=qwen2_5_vl_7b", "backbone.frames=64")
     whole = told("none", *host)
-    for ratio, tau, printed in ((0.25, 0.8, 21.5), (0.15, 0.95, 13.0)):
-        one = told("vista", *host, f"retention_ratio={ratio}", f"budget.tau={tau}")
+    for ratio, printed in ((0.25, 21.5), (0.15, 13.0)):
+        one = told("vista", *host, f"retention_ratio={ratio}", f"budget.tau={TAU[ratio]}")
         assert as_published("vista_table3", one, whole) == pytest.approx(printed, abs=0.6)
 
 
@@ -148,12 +151,13 @@ def test_llm_vtps_teraflops(told, backbone, layer, ratio, printed) -> None:
 
 
 def test_every_backbone_of_the_published_tables_has_a_shape(cache) -> None:
-    """The names are those of the tables."""
+    """The names are those of the tables, which also have models that are no option here."""
     names = set()
     for path in (ROOT / "published").glob("*_table*.csv"):
         with path.open() as file:
             names |= {line["backbone"] for line in csv.DictReader(file)}
-    assert {"llava_video_72b", "tarsier_7b", "pllava_13b", "qwen2_5_vl_7b", "st_llm_7b"} <= names
+    names &= set(groups()["backbone"])
+    assert {"llava_video_72b", "tarsier_7b", "pllava_7b", "qwen2_5_vl_7b", "st_llm_7b"} < names
     for name in sorted(names):
         (one,) = computed([row("none", f"backbone={name}", "backbone.frames=4")], cache)
         assert one.refused == ""

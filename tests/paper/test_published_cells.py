@@ -392,6 +392,15 @@ def test_vistas_accuracies_are_counts() -> None:
     assert odd == len([line for line in rows("anomalies") if line["kind"] == "granularity"]) + 3  # Qwen2.5-VL's MLVU
 
 
+def test_no_cell_has_two_numbers_of_questions() -> None:
+    """But those that are no count over their column's, which both are told of."""
+    two = [cell for cell in every_cell() if [told.kind for told in reasons(FOLDER, cell)].count("denominator") > 1]
+    assert [(cell.table, cell.method, cell.value) for cell in two] == [
+        ("vista_table1", "fastvid", "58.90"),
+        ("vista_table1", "fastvid", "64.41"),
+    ]
+
+
 def test_no_one_number_of_questions_fits_qwens_mlvu() -> None:
     values = [number(cell) for cell in some("vista_table3", benchmark="mlvu")]
     assert not [questions for questions in range(1500, 2400) if all(is_count(value, questions) for value in values)]
@@ -617,6 +626,8 @@ def test_kinds_that_hold_for_whole_columns() -> None:
             or (cell.table, cell.method, cell.metric) == ("vista_table3", "vista", "accuracy")
         )
         assert silent == ("not_stated" in kinds(cell)), cell
+        assert "definition" not in kinds(cell) or cell.benchmark in ("vcgbench", "average"), cell
+        assert "duplicate" not in kinds(cell) or cell.benchmark != "efficiency", cell
         otherwise = cell.method == "vista_intrinsic_attn" or cell.table == "vista_table9"
         assert not otherwise or "denominator" in kinds(cell), cell
 

@@ -20,22 +20,56 @@ from kvtp.report.render import html, latex, lines, markdown, terminal
 from kvtp.report.sheet import Column, Entry, Line, Sheet
 
 UNASKED, REVISED, LATER = "its test server was not asked", "the set was revised after the paper", "not run"
+OTHERS = "a part of the questions"
 PAPER = Sheet(
     "vista_table1",
     "Accuracy",
     ("backbone", "method", "kept"),
-    (Column("MVBench", "%"), Column("MLVU", "%"), Column("FLOPs", "TFLOPs"), Column("rank")),
+    (Column("MVBench", "%"), Column("MLVU", "%"), Column("FLOPs", "%"), Column("rank")),
     (
-        Line(("onevision_7b", "none", "100%"), (Entry("58.50", 58.432, 56.98, 59.871), Entry("68.10", missing=UNASKED),
-                                                Entry(measured=41.183, digits=1), None)),
-        Line(("onevision_7b", "vista", "25%"), (Entry("58.00", 58.12), Entry("67.90", 66.1, reason=REVISED),
-                                                Entry(measured=9.871, digits=1, reason=REVISED), Entry("1"))),
-        Line(("onevision_7b", "fastv", "25%"), (Entry("57.45", missing=LATER), Entry("66.30", missing=UNASKED),
-                                                Entry(missing=LATER), Entry("2"))),
+        Line(
+            ("onevision_7b", "none", "100%"),
+            (
+                Entry("58.50", 58.432, 56.98, 59.871),
+                Entry("68.10", missing=UNASKED),
+                Entry(computed=41.183, digits=1),
+                None,
+            ),
+        ),
+        Line(
+            ("onevision_7b", "vista", "25%"),
+            (
+                Entry("58.00", 58.12),
+                Entry("67.90", 66.1, reasons=(REVISED, OTHERS)),
+                Entry("9.5", measured=9.871, computed=9.46, digits=1, reasons=(REVISED,)),
+                Entry("1"),
+            ),
+        ),
+        Line(
+            ("onevision_7b", "fastv", "25%"),
+            (
+                Entry("57.45", missing=LATER),
+                Entry("66.30", missing=UNASKED),
+                Entry("27.1", computed=27.04, digits=1),
+                Entry("2"),
+            ),
+        ),
     ),
     ("Intervals: 95 %.",),
-)  # fmt: skip
-KINDS = ["published", "measured", "difference"]
+)
+KINDS = ["published", "computed", "measured", "difference"]
+HAZARDS = [
+    "a_b_c",
+    "__a__",
+    "_a",
+    "*a*",
+    "~~a~~",
+    "`a`",
+    "[a](b)",
+    "[*] #1 {x} &amp; 50%",
+    "a|b\\\\|c\\\\",
+    "<b>^~ρ≤−</b>",
+]
 MATHEMATICS = {"-": "−", r"\le": "≤", r"\to": "→", r"\rho": "ρ"}
 
 
@@ -129,17 +163,22 @@ def test_published_beside_measured() -> None:
     """By hand."""
     assert terminal(PAPER).splitlines() == [
         "Accuracy (backbone: onevision_7b)",
-        " method  kept                       MVBench [%]  MLVU [%]  FLOPs [TFLOPs]  rank",
-        " none    100%  published                  58.50     68.10               –",
-        "               measured    58.43 [56.98, 59.87]      –[a]            41.2",
-        "               difference                 −0.07         –               –",
-        " vista   25%   published                  58.00     67.90               –     1",
-        "               measured                   58.12  66.10[b]          9.9[b]     –",
-        "               difference                 +0.12         –               –     –",
-        " fastv   25%   published               57.45[c]  66.30[a]            –[c]     2",
+        " method  kept                       MVBench [%]    MLVU [%]  FLOPs [%]  rank",
+        " none    100%  published                  58.50       68.10          –",
+        "               computed                       –           –       41.2",
+        "               measured    58.43 [56.98, 59.87]        –[a]          –",
+        "               difference                 −0.07           –          –",
+        " vista   25%   published                  58.00       67.90        9.5     1",
+        "               computed                       –           –        9.5     –",
+        "               measured                   58.12  66.10[b,c]     9.9[b]     –",
+        "               difference                 +0.12           –          –     –",
+        " fastv   25%   published               57.45[d]    66.30[a]       27.1     2",
+        "               computed                       –           –       27.0     –",
+        "               difference                     –           –       −0.1     –",
         f"a: {UNASKED}",
         f"b: {REVISED}",
-        f"c: {LATER}",
+        f"c: {OTHERS}",
+        f"d: {LATER}",
         "Intervals: 95 %.",
     ]
 
@@ -160,10 +199,11 @@ def test_markdown_is_a_table_of_github() -> None:
     title, _, header, sides, *rows = markdown(PAPER).partition("\n\n- ")[0].splitlines()
     assert title == "### Accuracy (backbone: onevision_7b)"
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (header, sides, *rows)]
-    assert cells[0] == ["method", "kept", "", "MVBench [%]", "MLVU [%]", "FLOPs [TFLOPs]", "rank"]
+    assert cells[0] == ["method", "kept", "", "MVBench [%]", "MLVU [%]", "FLOPs [%]", "rank"]
     assert [(side[0], side[-1]) for side in cells[1]] == [(":", "-")] * 3 + [("-", ":")] * 4
     assert cells[2] == ["none", "100%", "published", "58.50", "68.10", "–", ""]
-    assert cells[3][4] == "–<sup>a</sup>"
+    assert cells[4][4] == "–<sup>a</sup>"
+    assert markdown(replace(PAPER, title="$a$")).startswith(r"### \$a\$ "), "or GitHub reads mathematics"
 
 
 def test_latex_has_its_own_minus_and_sides() -> None:
@@ -171,7 +211,7 @@ def test_latex_has_its_own_minus_and_sides() -> None:
     assert r"\begin{tabular}{lllrrrr}" in made
     assert r"\label{tab:vista_table1}" in made
     assert "$-$0.07" in made
-    assert "66.10\\textsuperscript{b}" in made
+    assert "66.10\\textsuperscript{b,c}" in made
     assert "−" not in made
 
 
@@ -179,7 +219,7 @@ def test_html_has_sides() -> None:
     """What is not a label is right-aligned; the style of the page leaves only `words` to the left."""
     cells = list(ElementTree.fromstring(f"<div>{html(PAPER)}</div>").iter("td"))
     words = [cell.get("class") == "words" for cell in cells]
-    assert words == ([True] * 3 + [False] * 4) * 7
+    assert words == ([True] * 3 + [False] * 4) * 11
     assert all(cell.get("style") == "text-align: right;" for cell, word in zip(cells, words, strict=True) if not word)
 
 
@@ -226,12 +266,14 @@ def test_differences_round_to_a_plain_zero() -> None:
 
 def test_two_reasons_of_one_entry() -> None:
     """Two that say the same are one."""
-    made = sheet((Entry("5", reason="x", missing="y"), Entry(measured=5)), (Entry("5", reason="y", missing="y"), None))
+    made = sheet(
+        (Entry("5", reasons=("x",), missing="y"), Entry(measured=5)), (Entry("5", reasons=("y",), missing="y"), None)
+    )
     assert [row[2] for row in body(made)] == ["5", "–a,b", "5b"]
 
 
 def test_marks_go_on_behind_z() -> None:
-    made = sheet(*((Entry("1", 1.0, reason=f"reason {nth % 53}"),) for nth in range(60)))
+    made = sheet(*((Entry("1", 1.0, reasons=(f"reason {nth % 53}",)),) for nth in range(60)))
     marks = [row[2][4:] for row in body(made) if row[1] == "measured"]
     assert marks[:2] == marks[53:55] == ["a", "b"]
     assert marks[25:28] == ["z", "aa", "ab"]
@@ -265,9 +307,18 @@ def test_terminal_knows_no_markup() -> None:
 
 def test_a_broken_text_is_one_line() -> None:
     """An empty line in a caption is an error to LaTeX, a line end in a cell ends a row of Markdown."""
-    made = sheet((Entry("1", reason="one\n\ntwo"),), title="a\n\nb", notes=("x\ny",))
+    made = sheet((Entry("1", reasons=("one\n\ntwo",)),), title="a\n\nb", notes=("x\ny",))
     for show, read in READERS:
         assert (read(show(made)).title, read(show(made)).below) == ("a b", ["a: one two", "x y"])
+
+
+@pytest.mark.parametrize("text", HAZARDS)
+@pytest.mark.parametrize(("show", "read"), READERS)
+def test_texts_are_not_markup(show, read, text: str) -> None:
+    column, line = Column(text, text), Line((text,), (Entry("1", reasons=(text,)),))
+    seen = read(show(Sheet("toy", text, (text,), (column,), (line,), (f"Note {text}",))))
+    assert (seen.title, [cell.text for cell in seen.header]) == (text, [text, f"{text} [{text}]"])
+    assert (seen.rows, seen.below) == ([[Cell(text), Cell("1", ("a",))]], [f"a: {text}", f"Note {text}"])
 
 
 def test_lines_of_a_csv_file(tmp_path: Path) -> None:
@@ -282,9 +333,9 @@ def test_lines_of_a_csv_file(tmp_path: Path) -> None:
         assert Column(row["column"], row["unit"]) == PAPER.columns[nth]
         read = Entry(
             row["published"] or None,
-            *(float(row[key]) if row[key] else None for key in ("measured", "low", "high")),
+            *(float(row[key]) if row[key] else None for key in ("measured", "low", "high", "computed")),
             entry.digits,
-            row["reason"],
+            tuple(row["reason"].split("; ")) if row["reason"] else (),
             row["missing"],
         )
         assert read == entry
@@ -305,12 +356,14 @@ def numbers(draw: st.DrawFn, reasons: Sequence[str]) -> tuple[Any, ...] | None:
     """Arguments of an entry."""
     if draw(st.integers(0, 5)) == 0:
         return None
-    reason, missing = (draw(st.sampled_from(["", *reasons])) for _ in range(2))
     published = draw(st.none() | st.decimals(-1000, 1000, places=2).map(str) | st.sampled_from(["007", "1e3", "5."]))
+    own = (None, None, None)
     if draw(st.booleans()):
-        return published, None, None, None, 2, reason, missing
-    interval = draw(st.just((None, None)) | st.tuples(NUMBERS, NUMBERS))
-    return published, draw(NUMBERS), *interval, draw(st.integers(0, 3)), reason
+        own = (draw(NUMBERS), *draw(st.just((None, None)) | st.tuples(NUMBERS, NUMBERS)))
+    computed = draw(st.none() | NUMBERS)
+    told = draw(st.lists(st.sampled_from(reasons), max_size=2).map(tuple))
+    missing = draw(st.sampled_from(["", *reasons]))
+    return published, *own, computed, draw(st.integers(0, 3)), told, missing
 
 
 @st.composite
@@ -350,21 +403,21 @@ def test_any_sheet_can_be_read_back(told: tuple[Any, ...]) -> None:
     made = built(*told)
     seen = read_xml(html(made))
     entries = [entry for line in made.lines for entry in line.entries if entry is not None]
-    measured = any(entry.measured is not None for entry in entries)
-    compared = measured and any(entry.published is not None for entry in entries)
+    kinds = [kind for kind in KINDS if any(getattr(entry, kind) is not None for entry in entries)] or ["published"]
     reasons = dict(one[:1] + one[2:] for one in (text.partition(": ") for text in seen.below) if one[0].islower())
     assert len(set(reasons.values())) == len(reasons)
-    once = {entry.missing for entry in entries} if not measured else set()
-    once = once - {""} if len(once) == 1 else set()
+    once = {entry.missing for entry in entries if entry.computed is None} - {""}
+    if "measured" in kinds or len(once) > 1:
+        once = set()
     assert once <= set(seen.below)
 
     wide = len(made.columns)
     groups: list[dict[str, list[Cell]]] = []
     for row in seen.rows:
-        labels = {bool(cell.text) for cell in row[: -wide - compared]}
+        labels = {bool(cell.text) for cell in row[: -wide - (len(kinds) > 1)]}
         assert len(labels) == 1, "all or none"
         groups += [{}] if labels == {True} else []
-        kind = row[-wide - 1].text if compared else "measured" if measured else "published"
+        kind = row[-wide - 1].text if len(kinds) > 1 else kinds[0]
         assert not groups[-1] or KINDS.index(kind) > max(map(KINDS.index, groups[-1]))
         groups[-1][kind] = row[-wide:]
     for line, group in zip(made.lines, groups, strict=True):
@@ -375,16 +428,20 @@ def test_any_sheet_can_be_read_back(told: tuple[Any, ...]) -> None:
                 continue
             texts = {kind: cells[kind].text if kind in cells else "–" for kind in KINDS}
             assert texts["published"] == (entry.published or "–")
-            known = [entry.measured, entry.low, entry.high]
-            assert says(texts["measured"], [value for value in known if value is not None], entry.digits)
-            difference = []
-            if entry.published is not None and entry.measured is not None and not entry.reason:
-                difference = [entry.measured - float(entry.published)]
+            shown = {
+                "computed": [entry.computed],
+                "measured": [entry.measured, *([] if entry.high is None else [entry.low, entry.high])],
+                "difference": [],
+            }
+            own = entry.computed if entry.measured is None else entry.measured
+            if entry.published is not None and own is not None and not entry.reasons:
+                shown["difference"] = [own - float(entry.published)]
                 assert texts["difference"][0] in "+−"
-            assert says(texts["difference"], difference, entry.digits)
+            for kind, values in shown.items():
+                assert says(texts[kind], [value for value in values if value is not None], entry.digits)
             marks = [mark for cell in cells.values() for mark in cell.marks]
-            wanted = {entry.reason, "" if entry.measured is not None or entry.missing in once else entry.missing} - {""}
-            assert sorted(reasons[mark] for mark in marks) == sorted(wanted)
+            missing = {entry.missing} - once if entry.measured is None else set()
+            assert sorted(reasons[mark] for mark in marks) == sorted({*entry.reasons, *missing} - {""})
 
 
 @settings(deadline=None)
@@ -394,8 +451,10 @@ def test_no_row_is_empty(told: tuple[Any, ...]) -> None:
     made = built(*told)
     seen = read_xml(html(made))
     empty = [row for row in seen.rows if {cell.text for cell in row[-len(made.columns) :]} <= {"", "–"}]
-    numbers = [[(one.published, one.measured) for one in line.entries if one is not None] for line in made.lines]
-    assert len(empty) == sum({*line} <= {(None, None)} for line in numbers)
+    numbers = [
+        [(one.published, one.computed, one.measured) for one in line.entries if one is not None] for line in made.lines
+    ]
+    assert len(empty) == sum({*line} <= {(None,) * 3} for line in numbers)
 
 
 def says(text: str, values: Sequence[float], digits: int) -> bool:
