@@ -77,8 +77,8 @@ class SparseKVQA(AbstractBenchmark):
         miniatures: str,
         source: Callable[..., VideoSet],
         split: str,
-        beta: float | None,
         limit: int | None,
+        beta: float | None = None,
     ) -> None:
         check_choice("benchmark.split", split, ("train", "val", "test"))
         if beta is not None:

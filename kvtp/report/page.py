@@ -36,7 +36,7 @@ def page(
     accuracies: Sequence[Mapping[str, Any]],
     pairs: Sequence[Mapping[str, Any]],
     over: str,
-    sheets: str,
+    sheets: str = "",
 ) -> str:
     """`accuracies`, `pairs`: as `kvtp.report.comparison` makes them of the same runs, in their order; there may be
     none. `over`: pictures as SVG, `sheets`: tables as HTML, or nothing."""
