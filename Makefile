@@ -1,6 +1,6 @@
 # `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint tiny clean
+.PHONY: help setup demo test test-all lint tiny clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -23,6 +23,9 @@ demo: setup ## Ten runs of seven methods on 200 questions, and a report: minutes
 
 test: setup ## Run the tests on the CPU
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-all: test ## Also every table of the papers in miniature: half an hour more
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadgroup
 
 lint: setup ## Style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

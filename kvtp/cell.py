@@ -49,19 +49,18 @@ def assemble(rows: Sequence[Row], lacking: list[str] | None = None) -> list[Cell
                 raise
             continue
         stages = {stage: stage_of(row, stage) for stage in STAGES if stage != "benchmark"}
-        _tell_of_toys(row)
-        try:
-            cell = Cell(row, Pipeline(benchmark=benchmark, **stages))
-        except ValueError as error:  # cues that this backbone cannot give
-            raise CommandError(f"{row.name}: {error}") from error
         try:
             _ = [stages[stage].identity for stage in ("backbone", "relevance", "scout")]
         except ValueError as error:  # a checkpoint that is not there
             complaints.append(f"{row.name}: {error}")
             if lacking is None:
                 raise CommandError(complaints[-1]) from error
-        else:
-            cells.append(cell)
+            continue
+        _tell_of_toys(row)
+        try:
+            cells.append(Cell(row, Pipeline(benchmark=benchmark, **stages)))
+        except ValueError as error:  # cues that this backbone cannot give
+            raise CommandError(f"{row.name}: {error}") from error
     if not cells:
         raise CommandError("\n".join(dict.fromkeys(complaints)))
     for said in dict.fromkeys(complaints):

@@ -186,7 +186,8 @@ def _merge(given: Sequence[str], entry: Mapping[str, Any]) -> list[str]:
     """A row's overrides, and the command line's, which win."""
     mine = _by_key(given)
     own = [_override(key, value) for key, value in entry.items() if key not in mine]
-    return [*own, *(line for key, line in mine.items() if key not in SEVERAL), *(f"{key}=null" for key in SEVERAL)]
+    of_all = (*SEVERAL, "stand_in")
+    return [*own, *(line for key, line in mine.items() if key not in of_all), *(f"{key}=null" for key in of_all)]
 
 
 def _compose(overrides: list[str]) -> Row:

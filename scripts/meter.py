@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def main(cfg: DictConfig) -> None:
         about = {"config": OmegaConf.to_container(cfg, resolve=True), "versions": versions()}
         write_whole(folder / "about.json", json.dumps(about, indent=2) + "\n")
         if asked["published"]:
-            tell_published(folder)
+            tell_published(folder, Path(cfg.paths.outputs) / "cache" / "computed")
             return
         # any benchmark: none is asked
         rows = compose_rows(cfg, own=("meter", "device"), always=["benchmark=shapes"])
@@ -112,9 +113,9 @@ def tell_times(folder: Path, rows: Sequence[Row], device: str, asked: dict[str, 
     log.info("%s: [ms] on %s, × the unpruned model\n%s", folder / "timings.csv", where, shown(lines, TIMED))
 
 
-def tell_published(folder: Path) -> None:
+def tell_published(folder: Path, cache: Path) -> None:
     from kvtp.metric.account import Account
-    from kvtp.metric.published import lines, published
+    from kvtp.metric.published import agreement, lines, published
     from kvtp.report.comparison import write
     from kvtp.report.costs import shown_published
 
@@ -123,9 +124,45 @@ def tell_published(folder: Path) -> None:
         for size in ("7b", "72b")
     ]
     accounts = [Account(instantiate(one.backbone, device="cpu")) for one in shapes]
-    cells = published(ROOT / "published", *accounts)
+    cells = built(published(ROOT / "published", *accounts), cache)
     write(list(lines(cells)), folder / "published.csv")
-    log.info("%s\n%s", folder, shown_published(cells))
+    told = [
+        f"{table}: {' '.join(agreement([cell for cell in cells if cell.table == table]))}"
+        for table in dict.fromkeys(cell.table for cell in cells)
+    ]
+    log.info("%s\n%s\n%s\nall: %s", folder, shown_published(cells), "\n".join(told), agreement(cells)[0])
+
+
+def built(cells: Sequence[Any], cache: Path) -> list[Any]:
+    """Where no formula is known, with what rows of the table's experiment leave. `cache`: as of reports."""
+    from kvtp.paper import join
+    from kvtp.paper.computed import completed, computed
+    from kvtp.paper.published import read
+    from kvtp.paper.sheets import Rows, spent
+
+    known = {}
+    for table in {cell.table for cell in cells if cell.formula.computed is None}:
+        lacking = {_line(cell) for cell in cells if cell.table == table and cell.formula.computed is None}
+        asked = {_line(cell): [cell] for cell in read(ROOT / "published", table) if _line(cell) in lacking}
+        cfg = compose("eval", [f"experiment={table}"])
+        cfg.rows = [
+            row
+            for (cell,) in asked.values()
+            for entry in join.entries(cell)[:1]
+            for row in (entry, join.against(cell, entry["backbone"]))
+        ]
+        rows = compose_rows(cfg, own=("meter", "device"), always=[f"experiment={table}"])
+        told = spent(asked, Rows(rows, ()), lambda rows: computed(rows, cache))
+        known |= {(table, *line): pair for line, pair in told.items()}
+    return [
+        replace(cell, formula=completed(cell.formula, cell.table, *known.get((cell.table, *_line(cell)), (None, None))))
+        for cell in cells
+    ]
+
+
+def _line(cell: Any) -> tuple[str, str, str]:
+    """That it is printed in."""
+    return cell.backbone, cell.method, cell.setting
 
 
 if __name__ == "__main__":

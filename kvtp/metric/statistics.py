@@ -54,14 +54,16 @@ def estimate(
 ) -> tuple[float, tuple[float, float] | None]:
     """A figure over several sets and runs, with its 95 % interval: percentile bootstrap over the videos of each set,
     the same ones for all of its runs and parts. `figure` takes sums of worths and numbers of questions, each
-    [runs, parts] or [runs, parts, resamples]. No interval where a set has fewer than two videos."""
+    [runs, parts, resamples]. No interval where a set has fewer than two videos, nor where it would not be finite, as of
+    ratios to 0."""
     sets: dict[str, list[str]] = {}
     for part in parts:
         known = {*sets.get(part.benchmark, ()), *(video for run in part.runs for video, _ in run)}
         sets[part.benchmark] = sorted(known)
     tables = [np.array([_per_video(run, sets[part.benchmark]) for run in part.runs]) for part in parts]  # [runs, 2, n]
     whole = np.stack([table.sum(-1) for table in tables], 1)
-    value = float(figure(whole[..., 0], whole[..., 1]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(figure(whole[..., 0, None], whole[..., 1, None])[0])
     numbers = {name: len(known) for name, known in sets.items()}
     if min(numbers.values()) < 2:
         return value, None
@@ -71,8 +73,9 @@ def estimate(
         sums = np.stack([table @ times[part.benchmark].T for part, table in zip(parts, tables, strict=True)], 1)
         with np.errstate(divide="ignore", invalid="ignore"):  # a resample may hold no question of a part
             drawn.append(figure(sums[:, :, 0], sums[:, :, 1]))
-    low, high = np.nanpercentile(np.concatenate(drawn), [2.5, 97.5])
-    return value, (float(low), float(high))
+    with np.errstate(invalid="ignore"):
+        low, high = map(float, np.nanpercentile(np.concatenate(drawn), [2.5, 97.5]))
+    return value, (low, high) if np.isfinite([low, high]).all() else None
 
 
 def _per_video(run: Sequence[tuple[str, float]], videos: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

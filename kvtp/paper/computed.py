@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any
 from kvtp.command import ROOT, CommandError
 from kvtp.config import Row
 from kvtp.metric.account import ACCOUNTING
-from kvtp.metric.meter import meter
-from kvtp.metric.published import PROMPTS, TEXT
+from kvtp.metric.meter import choosing, meter
+from kvtp.metric.published import PROMPTS, TEXT, Formula
 from kvtp.progress import Steps
 from kvtp.store import write_whole
 
@@ -58,7 +59,9 @@ def computed(rows: Sequence[Row], cache: Path) -> list[Computed]:
     LLM-VTP's must have had (`kvtp.metric.published.PROMPTS`). Whatever a row names, and whether that lies here or not,
     its networks are of released sizes: its backbone; SigLIP-so400m, with KVTP's fusion head where that is asked for;
     BLIP-2 with ViT-g. The tokenizers of the last two are the tiny models': with padding=max_length SigLIP reads 64
-    tokens whatever the words; the scout's question has a few pieces more than it would have.
+    tokens whatever the words; the scout's question has a few pieces more than it would have. Rows on one backbone are
+    metered together, on one film of noise: of what a method that merges tokens leaves of it, the third digit hangs on
+    that draw, and so on the rows that it was asked with.
     """
     found: dict[str, Computed] = {}
     lacking: dict[str, Row] = {}
@@ -81,10 +84,11 @@ def computed(rows: Sequence[Row], cache: Path) -> list[Computed]:
         cache.mkdir(parents=True, exist_ok=True)
         log.info("%d of %d rows are not in %s: their costs are told from shapes now", len(lacking), len(rows), cache)
     steps = Steps(len(lacking), "row", 30, shown=bool(lacking))
-    for key, row in lacking.items():
-        found[key] = _metered(row)
-        write_whole(cache / f"{key}.json", json.dumps(asdict(found[key])) + "\n")
-        steps.step(row.name)
+    for together in _by_backbone(lacking):
+        for key, one in _metered(together).items():
+            found[key] = one
+            write_whole(cache / f"{key}.json", json.dumps(asdict(one)) + "\n")
+            steps.step(together[key].name)
     steps.close()
     return [found[key] for key in keys]
 
@@ -101,6 +105,19 @@ def as_published(table: str, row: Computed, unpruned: Computed) -> float | None:
         return 100 * row.costs["convention/kvtp_ratio"]
     key = "flops/prefill_tflops" if table == "vista_table3" else "rows/mean_over_layers"
     return 100 * row.costs[key] / unpruned.costs[key]
+
+
+def completed(found: Formula, table: str, row: Computed | None, unpruned: Computed | None) -> Formula:
+    """Where no formula has a number, that of the method as it is built here (`as_published`), or why there is none."""
+    if found.computed is not None:
+        return found
+    if row is None or unpruned is None:
+        return replace(found, reason=f"{found.note}; its row is none of the experiment's")
+    value = as_published(table, row, unpruned)
+    if value is None:
+        return replace(found, reason=f"{found.note}; {row.refused or unpruned.refused}")
+    note = f"{found.note}; here that is noise, in which every second cell looks as in the frame before"
+    return replace(found, computed=value, status="metered", note=note)
 
 
 def hours(row: Computed, questions: int, films: int) -> float:
@@ -120,12 +137,32 @@ def hours(row: Computed, questions: int, films: int) -> float:
     return seconds / 3600
 
 
-def _metered(row: Row) -> Computed:
-    try:
-        (line,) = meter([row], [row.config["backbone"]["frames"]], SIZE, _prompt(row), REPLY)
-    except CommandError as error:  # a value that a stage refuses
-        return Computed(None, str(error))
-    return Computed(line.costs, line.refused)
+def _by_backbone(rows: Mapping[str, Row]) -> list[dict[str, Row]]:
+    """Its network is built and counted once."""
+    groups: dict[str, dict[str, Row]] = defaultdict(dict)
+    for key, row in rows.items():
+        groups[json.dumps([row.config["backbone"], _prompt(row)], sort_keys=True)][key] = row
+    return list(groups.values())
+
+
+def _metered(rows: Mapping[str, Row]) -> dict[str, Computed]:
+    """Of one backbone's, by key."""
+    told: dict[str, Computed] = {}
+    sound = []
+    for key, row in rows.items():
+        try:
+            choosing(row)
+        except CommandError as error:  # a value that a stage refuses
+            told[key] = Computed(None, str(error))
+        else:
+            sound.append(replace(row, name=key))  # by which its line is found
+    for row in sound[:1]:
+        try:
+            lines = meter(sound, [row.config["backbone"]["frames"]], SIZE, _prompt(row), REPLY)
+        except CommandError as error:  # likewise, the backbone
+            return told | {one.name: Computed(None, str(error)) for one in sound}
+        told |= {line.name: Computed(line.costs, line.refused) for line in lines}
+    return told
 
 
 def _settings(row: Row) -> dict[str, Any]:

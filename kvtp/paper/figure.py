@@ -56,12 +56,17 @@ def measured(runs: Sequence[Finished], axis: str, panels: bool) -> list[dict[str
     told = len(ratios) > 1 and axis not in (FLOPS, "retention_ratio")
     found = []
     for (panel, said), each in groups.items():
-        if len(each) < sets[panel] or any(accuracy(run.predictions) is None for run in each):
+        if len(each) < sets[panel] or any(
+            accuracy(run.predictions) is None or not costs(run.predictions) for run in each
+        ):
             continue  # a mean of fewer benchmarks would be another figure
         entry, row = dict(said), each[0].row
         value, interval = estimate(
             [
-                Part(str(nth), (tuple((one.cluster, one.score or 0.0) for one in run.predictions if one.answer),))
+                Part(
+                    str(nth),
+                    (tuple((one.cluster, one.score or 0.0) for one in run.predictions if one.answer is not None),),
+                )
                 for nth, run in enumerate(each)
             ],
             lambda sums, numbers: 100 * (sums / numbers)[0].mean(0),

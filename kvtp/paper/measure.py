@@ -1,8 +1,9 @@
 """What finished runs say to a printed figure."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -61,7 +62,7 @@ class Share:
 
 
 Lookup = Callable[[Mapping[str, Any], str], Finished | None]
-Sums = np.ndarray  # [runs, parts] or [runs, parts, resamples]
+Sums = np.ndarray  # [runs, parts, resamples]
 
 
 def measure(cell: Cell, sets: Sequence[str], line: Sequence[Cell], find: Lookup) -> Found:
@@ -73,7 +74,7 @@ def measure(cell: Cell, sets: Sequence[str], line: Sequence[Cell], find: Lookup)
     if cell.metric == "trained_params":
         return Found(missing="a count of weights, not a measurement")
     columns = _columns(cell, sets, line)
-    if not columns:
+    if not any(columns):
         return Found(missing="its films and labels were not published")
     on = tuple(dict.fromkeys(share.benchmark for shares in columns for share in shares))
     if cell.metric in join.RELATIVE:
@@ -97,7 +98,10 @@ def measure(cell: Cell, sets: Sequence[str], line: Sequence[Cell], find: Lookup)
     if any(not run for part in parts for run in part.runs):
         return Found(missing="none of the questions asked is of this kind", runs=used)
     ends = np.cumsum([len(shares) for shares in columns])[:-1]
-    return Found(*estimate(parts, partial(FIGURES[cell.metric], ends=ends)), runs=used)
+    value, interval = estimate(parts, partial(FIGURES[cell.metric], ends=ends))
+    if not isfinite(value):
+        return Found(missing="a ratio to a score of 0", runs=used)
+    return Found(value, interval, runs=used)
 
 
 def _columns(cell: Cell, sets: Sequence[str], line: Sequence[Cell]) -> list[list[Share]]:
@@ -107,21 +111,20 @@ def _columns(cell: Cell, sets: Sequence[str], line: Sequence[Cell]) -> list[list
         return [[Share(name, partial(_lasts, *bounds)) for name in join.benchmarks(cell)]]
     if cell.benchmark == "average" and cell.metric in ("accuracy", "accuracy_delta"):  # of the columns that are printed
         others = [other for other in line if other.metric == "accuracy" and other.benchmark != "average"]
-        return [[share for other in others for share in _shares(other, other.benchmark)]]
+        return [[share for other in others for share in _shares(other, *join.benchmarks(other))]]
     if cell.benchmark in ("average", "efficiency"):
-        return [_shares(cell, name) for name in sets]
+        return [_shares(replace(cell, benchmark=name), name) for name in sets]
     if cell.metric in OF_SETS:
         bounds = join.DURATIONS.get(join.settings(cell).get("duration", "overall"), (0, float("inf")))
         return [[Share(name, partial(_lasts, *bounds)) for name in join.benchmarks(cell)]]
-    return [_shares(cell, cell.benchmark)]
+    return [_shares(cell, *join.benchmarks(cell))]
 
 
-def _shares(cell: Cell, name: str) -> list[Share]:
-    """Of one printed column."""
-    base, _, part = name.rpartition("_")
-    (benchmark,) = join.benchmarks(Cell(**{**vars(cell), "benchmark": name}))
+def _shares(cell: Cell, benchmark: str) -> list[Share]:
+    """Of one printed column, which is measured on `benchmark`."""
+    base, _, part = cell.benchmark.rpartition("_")
     if benchmark == "vcgbench":  # its average is over aspects, of which questions have one or three
-        told = {letters: aspect for letters, aspect in LETTERS.items() if part in ("", letters)}
+        told = {letters: aspect for letters, aspect in LETTERS.items() if part in (benchmark, letters)}
         return [
             Share(benchmark, partial(_kind, "kind", kind), partial(_grade, aspect))
             for kind, aspects in ASPECTS.items()
@@ -143,7 +146,9 @@ def _kind(group: str, value: str, one: Prediction) -> bool:
 
 
 def _lasts(least: float, below: float, one: Prediction) -> bool:
-    return one.seconds is not None and least <= one.seconds < below
+    if one.seconds is None:  # of a film that could not be read no length is known
+        return (least, below) == join.DURATIONS["overall"]
+    return least <= one.seconds < below
 
 
 def _grade(aspect: str, one: Prediction) -> float:
@@ -158,7 +163,7 @@ def _silent(cell: Cell, runs: Sequence[Finished]) -> str:
     """Why runs have no figure, though they ended."""
     for run in runs:
         outcomes = {one.outcome for one in run.predictions}
-        if outcomes == {"unlabelled"}:
+        if all(one.answer is None for one in run.predictions):
             return "no answers were published: the report's task=submit writes the file for the server"
         if accuracy(run.predictions) is None:
             return next(one.text for one in run.predictions if one.outcome == "refused")
@@ -173,7 +178,7 @@ def _silent(cell: Cell, runs: Sequence[Finished]) -> str:
 
 
 def _means(sums: Sums, numbers: Sums, ends: np.ndarray) -> Sums:
-    """[runs, columns, …]: of each column the mean of its parts."""
+    """[runs, columns, resamples]: of each column the mean of its parts."""
     return np.stack([part.mean(1) for part in np.split(sums / numbers, ends, 1)], 1)
 
 
@@ -255,6 +260,8 @@ def _cost(cell: Cell, table: Sequence[Mapping[str, Finished]], used: tuple[Finis
         return Found(missing=_silent(cell, used) or "no question was answered", runs=used)
     if cell.metric == "peak_memory_gb" and any("memory/peak_answer_mib" not in costs(run.predictions) for run in used):
         return Found(missing="the peak is told of GPUs alone", runs=used)
+    if cell.metric == "decoding_length" and any(not any(one.steps for one in run.predictions) for run in used):
+        return Found(missing="no reply was written, or runs of before did not tell its length", runs=used)
     found = [mean(OF_COSTS[cell.metric](cell, run) for run in each.values()) for each in table]
     return Found(found[1] / found[0] if cell.metric == "speedup" else found[0], runs=used)
 
@@ -262,11 +269,13 @@ def _cost(cell: Cell, table: Sequence[Mapping[str, Finished]], used: tuple[Finis
 def _of_set(
     cell: Cell, columns: Sequence[Sequence[Share]], each: Mapping[str, Finished], used: tuple[Finished, ...]
 ) -> Found:
-    asked = [one for share in columns[0] for one in each[share.benchmark].predictions if share.among(one)]
+    asked = [
+        (share.benchmark, one) for share in columns[0] for one in each[share.benchmark].predictions if share.among(one)
+    ]
     if cell.metric == "size":
         return Found(float(len(asked)), runs=used)
     if cell.metric == "length_s":
-        films = {one.cluster: one.seconds for one in asked if one.seconds is not None}
+        films = {(name, one.cluster): one.seconds for name, one in asked if one.seconds is not None}
         return Found(mean(films.values()), runs=used) if films else Found(missing="no film was read", runs=used)
     labels = [question.relevance for run in used for question in _questions(run.row)]
     told = [keyframe_sparsity(one) for one in labels if one]

@@ -8,10 +8,10 @@ from typing import Any
 from kvtp.benchmark._summary import accuracy
 from kvtp.config import Row, labels
 from kvtp.metric.costs import costs
-from kvtp.metric.published import METRICS, Formula, formula
+from kvtp.metric.published import METRICS, Formula, Published, agreement, formula
 from kvtp.metric.statistics import interval
 from kvtp.paper import join
-from kvtp.paper.computed import Computed
+from kvtp.paper.computed import Computed, completed
 from kvtp.paper.measure import Finished, caveats, measure
 from kvtp.paper.published import Cell, read, reasons
 from kvtp.report.comparison import worlds
@@ -22,7 +22,7 @@ OURS = {  # of a row, computed from shapes: [%] of the unpruned model's
     "flops/analytic_ratio_with_method": "FLOPs here, with choosing the tokens",
     "flops/thop_ratio": "THOP here",
 }
-WITHIN = 0.5  # points, or TFLOPs
+Label = tuple[str, str, str]  # of a printed line: backbone, method, setting
 
 
 class Rows:
@@ -53,43 +53,51 @@ def table(folder: Path, name: str, rows: Rows, compute: Callable[[Sequence[Row]]
     """The paper's table `name`, of `folder`: a line for each printed one; its columns, and then the computed costs."""
     cells = read(folder, name)
     sets = join.table_sets(cells)
-    lines: dict[tuple[str, str, str], list[Cell]] = defaultdict(list)
+    lines: dict[Label, list[Cell]] = defaultdict(list)
     for cell in cells:
         lines[cell.backbone, cell.method, cell.setting].append(cell)
     columns = list(dict.fromkeys((cell.benchmark, cell.metric, cell.unit) for cell in cells))
-    flops = [column for column in columns if column[1] in METRICS]
-    asked = {key: rows.row(entry) for key, mine in lines.items() for entry in join.entries(mine[0])[:1]}
-    metered = {key: row for key, row in asked.items() if row is not None}
-    spent = dict(zip(metered, compute(list(metered.values())), strict=True))
+    costs_of = spent(lines, rows, compute)
+    flops = {
+        cell: _formula(cell, *costs_of.get(key, (None, None)))
+        for key, mine in lines.items()
+        for cell in mine
+        if cell.metric in METRICS
+    }
     made = []
     for key, mine in lines.items():
         found = {(cell.benchmark, cell.metric, cell.unit): cell for cell in mine}
         printed = [found.get(column) for column in columns]
-        entries = [None if cell is None else _entry(folder, cell, sets, mine, rows) for cell in printed]
-        entries += [_ours(spent.get(key), part) for part in OURS]
+        entries = [cell and _entry(folder, cell, sets, mine, rows, flops.get(cell)) for cell in printed]
+        entries += [_ours(costs_of.get(key, (None, None))[0], part) for part in OURS]
         made.append(Line(tuple(text or "–" for text in key), tuple(entries)))
     titles = [Column(_title(*column), column[2]) for column in columns]
     titles += [Column(title, "%") for title in OURS.values()]
-    notes = _agreement([cell for cell in cells if cell.metric in METRICS]) if flops else ()
-    return Sheet(name, name, ("backbone", "method", "setting"), tuple(titles), tuple(made), notes)
+    return Sheet(name, name, ("backbone", "method", "setting"), tuple(titles), tuple(made), _agreement(flops))
 
 
-def _agreement(cells: Sequence[Cell]) -> tuple[str, ...]:
-    """How near the formulas come to the printed FLOPs, and why the others do not."""
-    near, fitted, far = 0, [], []
-    for cell in cells:
-        if cell.metric == "flops_ratio" and cell.method == "none":
-            continue  # 100 % is no finding
-        told, said = _formula(cell), f"{cell.method} {cell.setting}".strip()
-        off = None if told.computed is None or cell.figure is None else told.computed - cell.figure
-        if off is not None and abs(off) <= WITHIN:
-            near += 1
-            fitted += [f"{said}: {told.note}"] if told.status == "fitted" else []
-        else:
-            far.append(f"{said}{'' if off is None else f' ({off:+.2f})'}: {told.note or 'no reason is known'}")
-    notes = [f"Computed as the paper counts: {near} of {near + len(far)} FLOPs within {WITHIN:g} of the printed ones."]
-    notes += [f"Not within: {'; '.join(far)}."] if far else []
-    return (*notes, *([f"With a parameter chosen to fit: {'; '.join(fitted)}."] if fitted else []))
+def spent(
+    lines: Mapping[Label, Sequence[Cell]], rows: Rows, compute: Callable[[Sequence[Row]], list[Computed]]
+) -> dict[Label, tuple[Computed | None, Computed | None]]:
+    """What printed lines cost, and what the same backbones do unpruned; None where the experiment has no such row."""
+    wanted = {
+        key: (rows.row(entry), rows.row(join.against(mine[0], entry["backbone"])))
+        for key, mine in lines.items()
+        for entry in join.entries(mine[0])[:1]
+    }
+    known = {row.run_id: row for pair in wanted.values() for row in pair if row is not None}
+    told = dict(zip(known, compute(list(known.values())), strict=True))
+    return {key: (told.get(own and own.run_id), told.get(full and full.run_id)) for key, (own, full) in wanted.items()}
+
+
+def _agreement(flops: Mapping[Cell, Formula]) -> tuple[str, ...]:
+    whole = {cell.backbone: cell.figure or 100.0 for cell in flops if cell.method == "none"}
+    cells = []
+    for cell, told in flops.items():
+        if cell.figure is not None and (cell.metric, cell.method) != ("flops_ratio", "none"):  # 100 % is no finding
+            said = cell.table, cell.method, cell.setting, cell.backbone
+            cells.append(Published(*said, cell.figure, whole.get(cell.backbone, 100.0), told))
+    return agreement(cells) if cells else ()
 
 
 def _title(benchmark: str, metric: str, unit: str) -> str:
@@ -98,7 +106,9 @@ def _title(benchmark: str, metric: str, unit: str) -> str:
     return benchmark if metric == "accuracy" else f"{benchmark} {metric.replace('_', ' ')}"
 
 
-def _entry(folder: Path, cell: Cell, sets: Sequence[str], line: Sequence[Cell], rows: Rows) -> Entry:
+def _entry(
+    folder: Path, cell: Cell, sets: Sequence[str], line: Sequence[Cell], rows: Rows, flops: Formula | None
+) -> Entry:
     found = measure(cell, sets, line, rows.find)
     why = [reason.text for reason in reasons(folder, cell)]
     if found.value is not None:
@@ -109,33 +119,35 @@ def _entry(folder: Path, cell: Cell, sets: Sequence[str], line: Sequence[Cell], 
         measured=found.value,
         low=low,
         high=high,
-        computed=_formula(cell).computed if cell.metric in METRICS else None,
+        computed=flops and flops.computed,
         digits=max(1, len(cell.value.partition(".")[2])),
         reasons=tuple(dict.fromkeys(why)),
         missing=found.missing,
     )
 
 
-def _formula(cell: Cell) -> Formula:
+def _formula(cell: Cell, own: Computed | None, full: Computed | None) -> Formula:
     """FLOPs as the paper counts."""
     if cell.metric == "flops_ratio" and cell.method == "none":
         return Formula(100.0, "shapes")
-    return formula(cell.table, cell.method, cell.setting, cell.backbone)
+    return completed(formula(cell.table, cell.method, cell.setting, cell.backbone), cell.table, own, full)
 
 
-def _ours(spent: Computed | None, part: str) -> Entry | None:
-    if spent is None:
+def _ours(own: Computed | None, part: str) -> Entry | None:
+    if own is None:
         return None
-    if spent.costs is None:
-        return Entry(missing=spent.refused)
-    return Entry(computed=100 * spent.costs[part], digits=1)
+    if own.costs is None:
+        return Entry(missing=own.refused)
+    return Entry(computed=100 * own.costs[part], digits=1)
 
 
 def own(name: str, runs: Sequence[Finished], today: str) -> Sheet:
     """Runs of one's own: a line for each method as it was set, a column for each retention ratio (and each backbone on
     a benchmark, where there are several): accuracy [%], and then all it cost."""
+    if not runs:  # of a paper's figure nothing has to be finished
+        return Sheet(name, name, ("method",), (), (), ("Nothing is finished.",))
     rows = [run.row for run in runs]
-    told, on = labels(rows, ("benchmark.", "backbone.")), worlds(rows)
+    told, on = labels(rows, ("benchmark.", "benchmark=", "backbone.", "backbone=")), worlds(rows)
     places = sorted({(world, -row.retention_ratio) for row, world in zip(rows, on, strict=True) if row.retention_ratio})
     cells = {
         (label, world, row.retention_ratio): run for run, row, label, world in zip(runs, rows, told, on, strict=True)
@@ -174,15 +186,18 @@ def _reached(run: Finished) -> Entry:
 
 
 def _cost(run: Finished) -> Entry:
-    return Entry(measured=100 * costs(run.predictions)["flops/analytic_ratio_with_method"], digits=1)
+    told = costs(run.predictions)
+    if not told:
+        return Entry(missing="no question was answered")
+    return Entry(measured=100 * told["flops/analytic_ratio_with_method"], digits=1)
 
 
 def _beside(label: str, run: Finished, world: str) -> str:
     """Of a run without a ratio."""
     reached, cost = _own(run, _reached), _own(run, _cost)
     assert reached is not None
-    if reached.measured is None or cost is None:
-        return f"{label}: {reached.missing}"
+    if reached.measured is None or cost is None or cost.measured is None:
+        return f"{label}: {reached.missing or (cost and cost.missing)}"
     within = "" if reached.low is None else f" [{reached.low:.1f}, {reached.high:.1f}]"
     return f"{label}{world and f' ({world})'}: {reached.measured:.1f}{within} %, FLOPs {cost.measured:.1f} %."
 

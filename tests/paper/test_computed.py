@@ -13,10 +13,15 @@ from omegaconf import OmegaConf
 from thop import profile
 from transformers import AutoConfig, SiglipModel
 
+from kvtp.cell import make
 from kvtp.command import CONF, ROOT, groups
 from kvtp.config import Row
+from kvtp.metric.account import Account
+from kvtp.metric.published import Formula, agreement, published
 from kvtp.paper import computed as module
-from kvtp.paper.computed import STAGES, Computed, as_published, computed, hours
+from kvtp.paper.computed import STAGES, Computed, as_published, completed, computed, hours
+from kvtp.paper.published import tables
+from kvtp.paper.sheets import Rows, table
 
 # GMACs as THOP counts: SigLIP's vision with its head per picture, its text tower per text of 64 tokens
 SIGLIP_PICTURE, SIGLIP_TEXT = 300.36, 26.3
@@ -40,9 +45,9 @@ def cache(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(cache) -> Callable[..., Computed]:
-    """One row's."""
-    return lambda method, *overrides: computed([row(method, *overrides)], cache)[0]
+def told(cache) -> Callable[..., list[Computed]]:
+    """Of rows on one backbone, whose network is then built once."""
+    return lambda host, *rows: computed([row(method, *host, *own) for method, *own in rows], cache)
 
 
 @pytest.fixture
@@ -81,9 +86,11 @@ def test_kvtps_fifth_on_llava_video(told) -> None:
     """By THOP, 128 frames of 14 × 14 tokens: everything, a fifth of it (35.5 %, where the paper prints 36), and the
     predictor, which the paper leaves out: 38.4 TMACs, and what THOP does not see of it, by hand: attention's products,
     keys, values, query and output of the pooling head, and the fusion head. (It sees norms, which are 0.06 % of it.)"""
-    full, fifth = (
-        told("none", *KVTP),
-        told("random_kvtp", "retention_ratio=0.2", "relevance.checkpoint=not/there", *KVTP),
+    full, fifth, alone = told(
+        KVTP,
+        ("none",),
+        ("random_kvtp", "retention_ratio=0.2", "relevance.checkpoint=not/there"),
+        ("random_kvtp", "retention_ratio=0.2", "relevance.fusion=none"),
     )
     seen, tokens = 128 * (TOWER + PROJECTOR), 128 * 196
     everything = seen + (tokens + 1 + 100) * QWEN2 + HEAD
@@ -101,7 +108,6 @@ def test_kvtps_fifth_on_llava_video(told) -> None:
     assert fifth.costs["flops/predictor_tflops"] / 2 == pytest.approx(predictor, rel=1e-3)
     spent = fifth.costs["flops/thop_ratio_with_predictor"] - fifth.costs["flops/thop_ratio"]
     assert spent == pytest.approx(predictor * 1000 / everything, rel=1e-3)
-    alone = told("random_kvtp", "retention_ratio=0.2", "relevance.fusion=none", *KVTP)
     apart = fifth.costs["flops/predictor_tflops"] - alone.costs["flops/predictor_tflops"]
     assert apart == pytest.approx(2 * 128 * width * (2 * 2 * 128 + 2) / 1e12)
 
@@ -119,10 +125,11 @@ def test_vista_leaves_the_rows_that_it_prints(told, backbone, table, printed) ->
     frames, which is in none of them."""
     name, newline = backbone
     host = (f"backbone={name}", "backbone.frames=64")
-    whole = told("none", *host, f"backbone.newline={'grid' if newline == 'none' else newline}")
-    for ratio, expected in printed.items():
-        own = (f"retention_ratio={ratio}", f"budget.tau={TAU[ratio]}", f"backbone.newline={newline}")
-        one = told("vista", *host, *own)
+    own = [("vista", f"retention_ratio={ratio}", f"budget.tau={TAU[ratio]}") for ratio in printed]
+    (whole,) = told((*host, "backbone.newline=grid"), ("none",)) if newline == "none" else (None,)
+    full, *cut = told((*host, f"backbone.newline={newline}"), ("none",), *own)
+    whole = whole or full
+    for expected, one in zip(printed.values(), cut, strict=True):
         assert as_published(table, one, whole) == pytest.approx(expected, abs=0.6)
         if newline != "none":
             assert 100 * one.costs["convention/vista_ratio"] == pytest.approx(expected, abs=0.6)
@@ -132,9 +139,9 @@ def test_vista_leaves_the_rows_that_it_prints(told, backbone, table, printed) ->
 def test_vistas_table_3_is_of_the_prefill(told) -> None:
     """64 pictures at their own resolution; 21.5 and 13.0 printed."""
     host = ("backbone=qwen2_5_vl_7b", "backbone.frames=64")
-    whole = told("none", *host)
-    for ratio, printed in ((0.25, 21.5), (0.15, 13.0)):
-        one = told("vista", *host, f"retention_ratio={ratio}", f"budget.tau={TAU[ratio]}")
+    own = [("vista", f"retention_ratio={ratio}", f"budget.tau={TAU[ratio]}") for ratio in (0.25, 0.15)]
+    whole, *cut = told(host, ("none",), *own)
+    for one, printed in zip(cut, (21.5, 13.0), strict=True):
         assert as_published("vista_table3", one, whole) == pytest.approx(printed, abs=0.6)
 
 
@@ -144,8 +151,7 @@ def test_vistas_table_3_is_of_the_prefill(told) -> None:
 def test_llm_vtps_teraflops(told, backbone, layer, ratio, printed) -> None:
     """Of tables 3 and 8, to 2 %; ST-LLM's 2.1 is of a tenth of all tokens, whole tokens per frame make it 2.2."""
     host = (f"backbone={backbone}", "backbone.frames=16")
-    whole = told("none", *host)
-    cut = told("llm_vtp", *host, f"retention_ratio={ratio}", f"pruner.layer={layer}")
+    whole, cut = told(host, ("none",), ("llm_vtp", f"retention_ratio={ratio}", f"pruner.layer={layer}"))
     found = [as_published("llm_vtp_table3", one, whole) for one in (whole, cut)]
     assert found == [pytest.approx(each, rel=0.02) for each in printed]
 
@@ -162,6 +168,52 @@ def test_every_backbone_of_the_published_tables_has_a_shape(cache) -> None:
         (one,) = computed([row("none", f"backbone={name}", "backbone.frames=4")], cache)
         assert one.refused == ""
         assert one.costs["flops/analytic_ratio"] == 1
+
+
+HOLITOM = Formula(None, "unexplained", "depends on the film")
+
+
+def test_a_method_without_a_formula_has_what_it_leaves_here(told) -> None:
+    """HoliTom keeps about r·K tokens, a few percent more as it rounds up, and 13 to 14 newlines a frame of those that
+    have some; printed are 30.2 and 15.1 %. A formula stays as it is; what was refused says why."""
+    host = ("backbone=llava_video_7b", "backbone.frames=64", "backbone.newline=grid")
+    whole, *cut = told(host, ("none",), *(("holitom", f"retention_ratio={ratio}") for ratio in (0.25, 0.1)))
+    for one, ratio, printed in zip(cut, (0.25, 0.1), (30.2, 15.1), strict=True):
+        found = completed(HOLITOM, "vista_table2", one, whole)
+        tokens, rest = ratio * 64 * 196, 64 * 14 + 100
+        assert (
+            100 * (tokens + 100) / (64 * 210 + 100) < found.computed < 100 * (1.06 * tokens + rest) / (64 * 210 + 100)
+        )
+        assert found.computed == pytest.approx(printed, abs=1)
+        assert found.status == "metered"
+        assert found.note.startswith("depends on the film; here")
+    known = Formula(30.0, "shapes")
+    assert completed(known, "vista_table2", cut[0], whole) is known
+    refused = completed(HOLITOM, "vista_table2", Computed(None, "a ratio of 2"), whole)
+    assert (refused.computed, refused.reason) == (None, "depends on the film; a ratio of 2")
+    assert completed(HOLITOM, "vista_table2", None, whole).reason.endswith("none of the experiment's")
+
+
+def test_below_a_table_stands_what_is_told_of_all_together() -> None:
+    """The notes of scripts/report.py's tables, and what scripts/meter.py says of the same, in each table the same
+    words: here without rows, so of formulas alone."""
+    small, large = (
+        Account(
+            make(
+                "backbone",
+                row("none", "backbone=llava_onevision", f"backbone.checkpoint={ROOT}/{name}").config["backbone"],
+            )
+        )
+        for name in ("shapes/llava_onevision_7b", "shapes/llava_onevision_72b")
+    )
+    cells = published(ROOT / "published", small, large)
+    names = [name for name in tables(ROOT / "published") if any(cell.table == name for cell in cells)]
+    assert len(names) == 10
+    for name in names:
+        mine = [cell for cell in cells if cell.table == name]
+        notes = table(ROOT / "published", name, Rows((), ()), lambda rows: []).notes
+        assert notes[0] == agreement(mine)[0]
+        assert [note.partition(":")[0] for note in notes] == [note.partition(":")[0] for note in agreement(mine)]
 
 
 # -- what is kept ------------------------------------------------------------------------------------------------------
@@ -195,7 +247,7 @@ def test_rows_of_several_benchmarks_are_metered_once(cache, metered) -> None:
     one = row("visionzip", *SMALL)
     several = [replace(one, config={**one.config, "benchmark": {"of": name}}) for name in ("mvbench", "mlvu")]
     found = computed([several[0], row("none", *SMALL), several[1]], cache)
-    assert [one.name for one in metered] == ["visionzip", "none"]
+    assert [one.choices["method"] for one in metered] == ["visionzip", "none"]
     assert found[0] == found[2] != found[1]
 
 

@@ -1,0 +1,147 @@
+"""What debug=tiny asks instead of what an experiment's rows say: from the real configuration, nothing runs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import open_dict
+
+from kvtp.command import CONF
+from kvtp.config import Row, compose_rows
+
+DEEP = "{method: llm_vtp, backbone: pllava_7b, benchmark: mvbench, frames: segments, retention_ratio: 0.3"
+
+
+@pytest.fixture(autouse=True)
+def no_hydra() -> Iterator[None]:
+    yield
+    HydraConfig.instance().cfg = None
+
+
+def rows(*words: str) -> list[Row]:
+    """As in a task of scripts/eval.py."""
+    with initialize_config_dir(str(CONF), version_base="1.3", job_name="eval"):
+        cfg = compose("eval", list(words), return_hydra_config=True)
+    cfg.hydra.mode = RunMode.RUN
+    with open_dict(cfg):
+        cfg.hydra.runtime.output_dir = "nowhere"
+    HydraConfig.instance().set_config(cfg)
+    task = cfg.copy()
+    with open_dict(task):
+        del task["hydra"]
+    return compose_rows(task)
+
+
+def one(*words: str) -> Row:
+    (row,) = rows(*words)
+    return row
+
+
+def test_a_row_of_a_paper_is_another_run() -> None:
+    """Backbone, frames and layer are the small world's, the set is its miniature, what is left stays; the entry is
+    still the experiment's."""
+    said = f"rows=[{DEEP}, pruner.layer: 10, backbone.frames: 16}}]"
+    full, small = one(said, "benchmark.root=miniature"), one(said, "debug=tiny")
+    assert [full.choices[group] for group in ("backbone", "frames", "method")] == ["pllava_7b", "segments", "llm_vtp"]
+    assert [small.choices[group] for group in ("backbone", "frames", "method")] == ["tiny", "uniform", "llm_vtp"]
+    assert (full.config["pruner"]["layer"], small.config["pruner"]["layer"]) == (10, 2)
+    assert (full.config["backbone"]["frames"], small.config["frames"]["count"]) == (16, 4)
+    assert full.config["pruner"]["alpha"] == small.config["pruner"]["alpha"] == 0.3
+    assert small.choices["benchmark"] == "mvbench"
+    assert (small.config["benchmark"]["root"], small.config["benchmark"]["limit"]) == ("miniature", 8)
+    assert full.run_id != small.run_id
+    assert full.entry == small.entry
+    assert small.entry == {
+        **{"method": "llm_vtp", "backbone": "pllava_7b", "benchmark": "mvbench", "frames": "segments"},
+        **{"retention_ratio": 0.3, "pruner.layer": 10, "backbone.frames": 16},
+    }
+
+
+@pytest.mark.parametrize(("layer", "instead"), [(1, 1), (2, 2), (5, 1), (10, 2), (15, 2), (20, 3), (25, 3)])
+def test_layers_of_32_are_layers_of_4(layer: int, instead: int) -> None:
+    row = one(f"rows=[{DEEP}, pruner.layer: {layer}}}]", "debug=tiny")
+    assert row.config["pruner"]["layer"] == instead
+    assert row.entry["pruner.layer"] == layer
+
+
+def test_no_layer_of_the_papers_is_too_deep() -> None:
+    """The tiny model's number of layers is that of its checkpoint."""
+    depth = yaml.safe_load((CONF.parent / "checkpoints" / "tiny" / "config.json").read_text())["text_config"]
+    instead = yaml.safe_load((CONF / "debug" / "tiny.yaml").read_text())["stand_in"]["instead"]["pruner.layer"]
+    asked = {
+        row["pruner.layer"]
+        for path in (CONF / "experiment").glob("*.yaml")
+        if path.stem.startswith(("kvtp_", "llm_vtp_", "vista_"))
+        for row in yaml.safe_load(path.read_text())["rows"]
+        if "pruner.layer" in row
+    }
+    assert len(asked) >= 5
+    assert {
+        layer: stood for layer in asked if not 0 <= (stood := instead.get(layer, layer)) < depth["num_hidden_layers"]
+    } == {}
+
+
+VISTA = "method: vista, backbone: llava_video_7b, benchmark: mlvu, retention_ratio: 0.25"
+KVTP = "method: tome_kvtp, backbone: llava_video_7b, benchmark: sparsekv_qa_nextqa, retention_ratio: 0.2"
+TRAINED = "'${paths.outputs}/train/any/model'"
+
+
+@pytest.mark.parametrize(("said", "section", "name"), [
+    (f"{VISTA}, scout.checkpoint: Salesforce/blip2-itm-vit-g", "scout", "tiny_qformer_itm"),
+    (f"{VISTA}, scout.checkpoint: {TRAINED}", "scout", "tiny_qformer"),
+    (VISTA, "scout", "tiny_qformer"),
+    (f"{KVTP}, relevance.checkpoint: {TRAINED}", "relevance", "tiny_kvtp"),
+    (f"{KVTP}, backbone.checkpoint: {TRAINED}", "backbone", "tiny"),
+])  # fmt: skip
+def test_checkpoints_are_the_small_world_s(said: str, section: str, name: str) -> None:
+    row = one(f"rows=[{{{said}}}]", "debug=tiny")
+    assert Path(row.config[section]["checkpoint"]) == CONF.parent / "checkpoints" / name
+
+
+def test_two_rows_may_be_one_small_run() -> None:
+    """The tiny tower has no class token: PruMerge+ is PruMerge, and so is one backbone any other."""
+    both = rows(
+        "rows=[{method: prumerge_plus, backbone: pllava_7b, benchmark: mvbench},"
+        "{method: prumerge, backbone: tarsier_7b, benchmark: mvbench}]",
+        "debug=tiny",
+    )
+    assert [row.choices["method"] for row in both] == ["prumerge"]
+    assert [entry["method"] for entry in (both[0].entry, *both[0].same)] == ["prumerge_plus", "prumerge"]
+    assert [entry["backbone"] for entry in (both[0].entry, *both[0].same)] == ["pllava_7b", "tarsier_7b"]
+
+
+def test_the_command_line_wins() -> None:
+    row = one(f"rows=[{{{VISTA}}}]", "debug=tiny", "benchmark.root=mine", "benchmark.limit=3", "frames.count=6")
+    assert (row.config["benchmark"]["root"], row.config["benchmark"]["limit"]) == ("mine", 3)
+    assert row.config["frames"]["count"] == 6
+    assert one(f"rows=[{{{VISTA}}}]", "debug=tiny", "backbone=qwen2_5_vl_7b").choices["backbone"] == "qwen2_5_vl_7b"
+
+
+SEEDS = "rows=[{method: tome, seed: 1},{method: tome, seed: 2},{method: tome, seed: 3},{method: tome, seed: 4}]"
+
+
+@pytest.mark.parametrize(("instead", "seeds"), [
+    ("{}", (1, 2, 3, 4)),
+    ("{seed: 9}", (9,)),
+    ("{seed: null}", (0,)),  # conf/eval.yaml's
+    ("{seed: {1: 5, 3: 6}}", (5, 2, 6, 4)),
+    ("{seed: {1: 5, otherwise: 7}}", (5, 7)),
+    ("{seed: {1: null, 2: 8, otherwise: 7}}", (0, 8, 7)),
+    ("{method: {tome: random}}", (1, 2, 3, 4)),
+])  # fmt: skip
+def test_values_by_hand(instead: str, seeds: tuple[int, ...]) -> None:
+    """A value for all, none for all, values by what is said, `otherwise`; and every entry is kept."""
+    found = rows(
+        SEEDS, f"+stand_in={{instead: {instead}, beside: {{seed: {{retention_ratio: 0.7}}}}}}", "benchmark=shapes"
+    )
+    assert tuple(row.config["seed"] for row in found) == seeds
+    assert {row.choices["method"] for row in found} == {"random" if "random" in instead else "tome"}
+    for row in found:
+        assert row.config["budget"]["retention_ratio"] == (0.7 if row.config["seed"] else 0.2), "of keys that stay"
+    told: list[Any] = [entry["seed"] for row in found for entry in (row.entry, *row.same)]
+    assert sorted(told) == [1, 2, 3, 4]
