@@ -24,8 +24,9 @@ demo: setup ## Ten runs of seven methods on 200 questions, and a report: minutes
 test: setup ## Run the tests on the CPU
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+# a worker begins with neighbours, which share runs
 test-all: test ## Also every table of the papers in miniature: half an hour more
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
 
 lint: setup ## Style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

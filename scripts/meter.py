@@ -10,7 +10,6 @@ from typing import Any
 import hydra
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from kvtp.command import ROOT, CommandError, check_command_line, one_line_errors
@@ -114,17 +113,11 @@ def tell_times(folder: Path, rows: Sequence[Row], device: str, asked: dict[str, 
 
 
 def tell_published(folder: Path, cache: Path) -> None:
-    from kvtp.metric.account import Account
-    from kvtp.metric.published import agreement, lines, published
+    from kvtp.metric.published import account, agreement, lines, published
     from kvtp.report.comparison import write
     from kvtp.report.costs import shown_published
 
-    shapes = [
-        compose("eval", ["backbone=llava_onevision", f"backbone.checkpoint={ROOT}/shapes/llava_onevision_{size}"])
-        for size in ("7b", "72b")
-    ]
-    accounts = [Account(instantiate(one.backbone, device="cpu")) for one in shapes]
-    cells = built(published(ROOT / "published", *accounts), cache)
+    cells = built(published(ROOT / "published", account("7b"), account("72b")), cache)
     write(list(lines(cells)), folder / "published.csv")
     told = [
         f"{table}: {' '.join(agreement([cell for cell in cells if cell.table == table]))}"
@@ -140,7 +133,7 @@ def built(cells: Sequence[Any], cache: Path) -> list[Any]:
     from kvtp.paper.published import read
     from kvtp.paper.sheets import Rows, spent
 
-    known = {}
+    known: dict[tuple[str, ...], Any] = {}
     for table in {cell.table for cell in cells if cell.formula.computed is None}:
         lacking = {_line(cell) for cell in cells if cell.table == table and cell.formula.computed is None}
         asked = {_line(cell): [cell] for cell in read(ROOT / "published", table) if _line(cell) in lacking}

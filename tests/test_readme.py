@@ -1,5 +1,6 @@
 """The README's commands do what a newcomer expects of them."""
 
+import csv
 import json
 import re
 import shlex
@@ -136,7 +137,25 @@ def test_published_sets_commands(project_root: Path, random_checkpoints: Path, t
     assert (run / "rescored" / "lmms_eval" / "summary.json").is_file()
 
 
-@pytest.mark.parametrize("what", ["help", "setup", "demo", "test", "lint", "tiny", "clean"])
+def test_papers_tables_commands(project_root: Path, tmp_path: Path) -> None:
+    """The table as printed, its grid in miniature, and both side by side: a figure measured for each that is printed."""
+    lines = commands(project_root, "bash tables")
+    assert [shlex.split(line)[1] for line in lines] == ["scripts/report.py", "scripts/eval.py", "scripts/report.py"]
+    measured = []
+    for line in lines:
+        program, script, *words = shlex.split(line)
+        assert program == "python"
+        status, said = Shell(project_root, tmp_path, script.removeprefix("scripts/")).run(*words)
+        assert status == 0, f"{line}\n{said}"
+        tables = list((tmp_path / "compare").glob("vista_table3*/vista_table3.csv"))
+        measured.append(sorted(sum(bool(row["measured"]) for row in csv.DictReader(path.open())) for path in tables))
+    (before,), (same,), (still, after) = measured
+    assert before == same == still == 0
+    with (project_root / "published" / "vista_table3.csv").open() as file:
+        assert after == len(list(csv.DictReader(file)))
+
+
+@pytest.mark.parametrize("what", ["help", "setup", "demo", "test", "test-all", "lint", "tiny", "clean"])
 def test_make_targets_exist(project_root: Path, what: str) -> None:
     text = (project_root / "Makefile").read_text()
     assert re.search(rf"^{what}:.*## \S", text, re.MULTILINE)
@@ -145,5 +164,9 @@ def test_make_targets_exist(project_root: Path, what: str) -> None:
 def test_it_is_a_door(project_root: Path) -> None:
     text = (project_root / "README.md").read_text()
     assert len(text.splitlines()) <= 170
+    written = re.sub(r"<!-- (\w+) -->.*<!-- /\1 -->", "", text, flags=re.DOTALL)
+    assert len(written.split()) <= 1250, "what there is more to say is said in docs/"
+    for path in re.findall(r"\]\((docs/[^)]*)\)", text):
+        assert (project_root / path).is_file(), path
     for path in re.findall(r"^((?:kvtp|conf|scripts|checkpoints|tests)/\S*)", text, re.MULTILINE):
         assert (project_root / path).exists(), path

@@ -45,21 +45,19 @@ def one(*words: str) -> Row:
 def test_a_row_of_a_paper_is_another_run() -> None:
     """Backbone, frames and layer are the small world's, the set is its miniature, what is left stays; the entry is
     still the experiment's."""
-    said = f"rows=[{DEEP}, pruner.layer: 10, backbone.frames: 16}}]"
-    full, small = one(said, "benchmark.root=miniature"), one(said, "debug=tiny")
+    words = f"rows=[{DEEP}, pruner.layer: 10, backbone.frames: 16}}]"
+    full, small = one(words, "benchmark.root=miniature"), one(words, "debug=tiny")
     assert [full.choices[group] for group in ("backbone", "frames", "method")] == ["pllava_7b", "segments", "llm_vtp"]
     assert [small.choices[group] for group in ("backbone", "frames", "method")] == ["tiny", "uniform", "llm_vtp"]
     assert (full.config["pruner"]["layer"], small.config["pruner"]["layer"]) == (10, 2)
     assert (full.config["backbone"]["frames"], small.config["frames"]["count"]) == (16, 4)
     assert full.config["pruner"]["alpha"] == small.config["pruner"]["alpha"] == 0.3
     assert small.choices["benchmark"] == "mvbench"
-    assert (small.config["benchmark"]["root"], small.config["benchmark"]["limit"]) == ("miniature", 8)
+    assert small.config["benchmark"]["root"] == "miniature"
     assert full.run_id != small.run_id
     assert full.entry == small.entry
-    assert small.entry == {
-        **{"method": "llm_vtp", "backbone": "pllava_7b", "benchmark": "mvbench", "frames": "segments"},
-        **{"retention_ratio": 0.3, "pruner.layer": 10, "backbone.frames": 16},
-    }
+    said = {"method": "llm_vtp", "backbone": "pllava_7b", "benchmark": "mvbench", "frames": "segments"}
+    assert small.entry == said | {"retention_ratio": 0.3, "pruner.layer": 10, "backbone.frames": 16}
 
 
 @pytest.mark.parametrize(("layer", "instead"), [(1, 1), (2, 2), (5, 1), (10, 2), (15, 2), (20, 3), (25, 3)])

@@ -85,7 +85,7 @@ class Published:
 
 def published(folder: Path, small: Account, large: Account) -> list[Published]:
     """Every cell of METRICS in the tables under `folder`, unpruned ones of 100 % left out. `small`, `large`:
-    LLaVA-OneVision's shape with Qwen2-7B and with Qwen2-72B."""
+    LLaVA-OneVision's shape with Qwen2-7B and with Qwen2-72B (`account`)."""
     known = {**_kvtp("7b", small), **_kvtp("72b", large), **_vista(small.shape), **_llm_vtp()}
     cells = []
     for path in sorted(path for paper in PAPERS for path in folder.glob(f"{paper}_*.csv")):
@@ -111,14 +111,15 @@ def formula(table: str, method: str, setting: str, backbone: str) -> Formula:
 def _known(paper: str, size: str) -> Mapping[Key, Formula]:
     """What is known of a paper's tables of one size of model."""
     if paper == "kvtp":
-        return _kvtp(size, _account(size))
+        return _kvtp(size, account(size))
     if paper == "vista":
-        return _vista(_account(size).shape)
+        return _vista(account(size).shape)
     return _llm_vtp() if paper == "llm_vtp" else {}
 
 
 @cache
-def _account(size: str) -> Account:
+def account(size: str) -> Account:
+    """LLaVA-OneVision's shape with Qwen2-7B or -72B, as it lies in the repository."""
     with composing():
         words = ["backbone=llava_onevision", f"backbone.checkpoint={ROOT}/shapes/llava_onevision_{size}"]
         section = compose("eval", words).backbone

@@ -1,5 +1,6 @@
 """What finished runs say to a printed figure."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,7 +15,7 @@ from kvtp.benchmark._summary import accuracy
 from kvtp.benchmark.mvbench import TASKS
 from kvtp.benchmark.vcgbench import ASPECTS
 from kvtp.cell import make
-from kvtp.config import Row
+from kvtp.config import ASKING, NEUTRAL, STAGES, Row
 from kvtp.metric.costs import MIB, costs
 from kvtp.metric.sparsity import keyframe_sparsity
 from kvtp.metric.statistics import Part, estimate
@@ -288,8 +289,8 @@ def _questions(row: Row) -> list[Any]:
 
 
 def caveats(found: Found) -> tuple[str, ...]:
-    """Why what these runs measured is not what the paper did: another model, set or judge than the row says, or not all
-    of it."""
+    """Why what these runs measured is not what the paper did: another model, set or judge than the row says, not all of
+    it, or other settings."""
     told: dict[str, None] = {}
     for run in found.runs:
         row, config = run.row, run.row.config["benchmark"]
@@ -305,4 +306,15 @@ def caveats(found: Found) -> tuple[str, ...]:
         judge = config.get("judge")
         if isinstance(judge, dict) and not any(one.judged for one in run.predictions):
             told["answers compared as they stand, by no judge"] = None
+        if words := _by_hand(row):
+            told[f"with {', '.join(words)}"] = None
     return tuple(told)
+
+
+def _by_hand(row: Row) -> list[str]:
+    """Words of a command line that change what the table's row predicts, but for those told in other words."""
+    told = {*row.entry, "benchmark.root", "benchmark.limit", *map(".".join, NEUTRAL)}
+    told |= {f"judge.{key}" for key in ASKING}
+    keys = {word: word.partition("=")[0].lstrip("+~") for word in row.overrides}
+    stages = {*STAGES, "judge", "seed"}
+    return [word for word, key in keys.items() if key not in told and re.split(r"[.@]", key)[0] in stages]

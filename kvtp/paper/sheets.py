@@ -68,10 +68,10 @@ def table(folder: Path, name: str, rows: Rows, compute: Callable[[Sequence[Row]]
     for key, mine in lines.items():
         found = {(cell.benchmark, cell.metric, cell.unit): cell for cell in mine}
         printed = [found.get(column) for column in columns]
-        entries = [cell and _entry(folder, cell, sets, mine, rows, flops.get(cell)) for cell in printed]
+        entries = [None if cell is None else _entry(folder, cell, sets, mine, rows, flops) for cell in printed]
         entries += [_ours(costs_of.get(key, (None, None))[0], part) for part in OURS]
         made.append(Line(tuple(text or "–" for text in key), tuple(entries)))
-    titles = [Column(_title(*column), column[2]) for column in columns]
+    titles = [Column(_title(*column[:2]), column[2]) for column in columns]
     titles += [Column(title, "%") for title in OURS.values()]
     return Sheet(name, name, ("backbone", "method", "setting"), tuple(titles), tuple(made), _agreement(flops))
 
@@ -87,7 +87,11 @@ def spent(
     }
     known = {row.run_id: row for pair in wanted.values() for row in pair if row is not None}
     told = dict(zip(known, compute(list(known.values())), strict=True))
-    return {key: (told.get(own and own.run_id), told.get(full and full.run_id)) for key, (own, full) in wanted.items()}
+
+    def of(row: Row | None) -> Computed | None:
+        return None if row is None else told[row.run_id]
+
+    return {key: (of(own), of(full)) for key, (own, full) in wanted.items()}
 
 
 def _agreement(flops: Mapping[Cell, Formula]) -> tuple[str, ...]:
@@ -100,14 +104,20 @@ def _agreement(flops: Mapping[Cell, Formula]) -> tuple[str, ...]:
     return agreement(cells) if cells else ()
 
 
-def _title(benchmark: str, metric: str, unit: str) -> str:
-    if benchmark in ("efficiency", "average"):
-        return metric.replace("_", " ")
-    return benchmark if metric == "accuracy" else f"{benchmark} {metric.replace('_', ' ')}"
+def _title(benchmark: str, metric: str) -> str:
+    words = metric.replace("_", " ")
+    if benchmark == "average":
+        return words if metric.startswith("average") else f"average {words}"
+    return words if benchmark == "efficiency" else benchmark if metric == "accuracy" else f"{benchmark} {words}"
 
 
 def _entry(
-    folder: Path, cell: Cell, sets: Sequence[str], line: Sequence[Cell], rows: Rows, flops: Formula | None
+    folder: Path,
+    cell: Cell,
+    sets: Sequence[str],
+    line: Sequence[Cell],
+    rows: Rows,
+    flops: Mapping[Cell, Formula],
 ) -> Entry:
     found = measure(cell, sets, line, rows.find)
     why = [reason.text for reason in reasons(folder, cell)]
@@ -119,7 +129,7 @@ def _entry(
         measured=found.value,
         low=low,
         high=high,
-        computed=flops and flops.computed,
+        computed=flops[cell].computed if cell in flops else None,
         digits=max(1, len(cell.value.partition(".")[2])),
         reasons=tuple(dict.fromkeys(why)),
         missing=found.missing,

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 
 from kvtp.command import ROOT, CommandError
 from kvtp.config import Row, labels
-from kvtp.logger.pull import pull
 from kvtp.paper import figure as papers
 from kvtp.paper.computed import computed
 from kvtp.paper.measure import Finished
@@ -101,6 +100,8 @@ def _finished(asked: Asked) -> list[Finished]:
     folders = {row.run_id: row.folder for row in asked.rows}
     here = {row.run_id for row in asked.rows if Store(row.folder).finished() is not None}
     if asked.source is not None:
+        from kvtp.logger.pull import pull  # W&B's client, which takes seconds to load
+
         lacking = [row for row in asked.rows if row.run_id not in here]
         folders |= pull(lacking, asked.source, asked.cache / "wandb")
     found = []

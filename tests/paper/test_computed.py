@@ -13,11 +13,9 @@ from omegaconf import OmegaConf
 from thop import profile
 from transformers import AutoConfig, SiglipModel
 
-from kvtp.cell import make
 from kvtp.command import CONF, ROOT, groups
 from kvtp.config import Row
-from kvtp.metric.account import Account
-from kvtp.metric.published import Formula, agreement, published
+from kvtp.metric.published import Formula, account, agreement, published
 from kvtp.paper import computed as module
 from kvtp.paper.computed import STAGES, Computed, as_published, completed, computed, hours
 from kvtp.paper.published import tables
@@ -197,16 +195,7 @@ def test_a_method_without_a_formula_has_what_it_leaves_here(told) -> None:
 def test_below_a_table_stands_what_is_told_of_all_together() -> None:
     """The notes of scripts/report.py's tables, and what scripts/meter.py says of the same, in each table the same
     words: here without rows, so of formulas alone."""
-    small, large = (
-        Account(
-            make(
-                "backbone",
-                row("none", "backbone=llava_onevision", f"backbone.checkpoint={ROOT}/{name}").config["backbone"],
-            )
-        )
-        for name in ("shapes/llava_onevision_7b", "shapes/llava_onevision_72b")
-    )
-    cells = published(ROOT / "published", small, large)
+    cells = published(ROOT / "published", account("7b"), account("72b"))
     names = [name for name in tables(ROOT / "published") if any(cell.table == name for cell in cells)]
     assert len(names) == 10
     for name in names:

@@ -644,6 +644,17 @@ def test_a_stand_in_is_told() -> None:
     assert about(stood) == ("run on tiny, not on llava_onevision_7b",)
 
 
+def test_settings_of_the_command_line_are_told() -> None:
+    """Those that change replies, but for what the row itself says, and what has a caveat of its own."""
+    run = finished((*OWN, "mlvu"), films("1 0"))
+    words = ("method=vista", "frames.count=8", "+judge=openai", "judge.budget=5", "benchmark.limit=2", "seed=3")
+    words += ("backbone.device=cpu", "paths.outputs=x", "benchmark.preset=official", "experiment=vista_table1")
+    run = replace(run, row=replace(run.row, overrides=words))
+    assert about(run) == ("with frames.count=8, +judge=openai, seed=3, benchmark.preset=official",)
+    run = replace(run, row=replace(run.row, entry={**run.row.entry, "benchmark.preset": "official"}))
+    assert about(run) == ("with frames.count=8, +judge=openai, seed=3",)
+
+
 def test_failures_are_told() -> None:
     run = replace(finished((*OWN, "mlvu"), films("1 0")), told={"valid": False})
     assert about(run) == ("too many of its questions failed",)
