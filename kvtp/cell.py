@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 
 from kvtp.command import CommandError
 from kvtp.config import STAGES, Row
+from kvtp.errors import Absent
 from kvtp.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
@@ -43,10 +44,10 @@ def assemble(rows: Sequence[Row], lacking: list[str] | None = None) -> list[Cell
     for row in rows:
         try:
             benchmark = stage_of(row, "benchmark")
-        except CommandError as error:  # a data set that is not there
-            complaints.append(f"{row.name}: {error}")
-            if lacking is None or len(rows) == 1:
+        except CommandError as error:
+            if lacking is None or len(rows) == 1 or not _absent(error):
                 raise
+            complaints.append(f"{row.name}: {error}")
             continue
         stages = {stage: stage_of(row, stage) for stage in STAGES if stage != "benchmark"}
         try:
@@ -81,6 +82,11 @@ def _tell_of_toys(row: Row) -> None:
                 "%s on %s: %s.checkpoint=%s was trained on SparseKV-Shapes alone; conf/%s/%s.yaml names others",
                 *(row.name, row.choices["backbone"], stage, known, stage, row.choices[stage]),
             )
+
+
+def _absent(error: BaseException | None) -> bool:
+    """Whether it comes of a data set that is not there."""
+    return error is not None and (isinstance(error, Absent) or _absent(error.__cause__))
 
 
 def make(section: str, config: Mapping[str, Any]) -> Any:

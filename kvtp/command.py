@@ -118,7 +118,7 @@ def check_missing(cfg: Mapping[str, Any], given: Collection[str] = ()) -> None:
             raise CommandError(f"{key} must be set, it has no default: give {key}=…")
 
 
-def _missing(cfg: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def _missing(cfg: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
     for key, value in cfg.items():
         if isinstance(value, Mapping):
             yield from _missing(value, f"{prefix}{key}.")

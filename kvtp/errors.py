@@ -8,6 +8,10 @@ class Refused(ValueError):
     """The method is not defined for this question or budget; the message names the range."""
 
 
+class Absent(ValueError):
+    """A data set that is not where a setting says: what asks for others can go on."""
+
+
 class LoadError(Exception):
     """A video that cannot be read. It costs its own questions only."""
 

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from composing import composed_rows
 from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from kvtp.command import CONF, CommandError, check, check_command_line, groups, top_level
-from kvtp.config import STAGES, Row, compose_rows, method_choices
+from kvtp.config import STAGES, Row, method_choices
 
 # said once more, by hand: what may differ between two machines that run the same experiment
 NEUTRAL = {"backbone.device", "backbone.device_map", "frames.reader", "frames.timeout", "frames.workers"}
@@ -25,23 +24,7 @@ def composed(*overrides: str) -> DictConfig:
 
 
 def rows(*overrides: str) -> list[Row]:
-    """As in a task: Hydra's node is gone, and known by HydraConfig."""
-    cfg = composed(*overrides)
-    cfg.hydra.mode = RunMode.RUN
-    cfg.hydra.overrides.hydra = [word for word in overrides if word.startswith("hydra.")]
-    with open_dict(cfg):
-        cfg.hydra.runtime.output_dir = cfg.hydra.run.dir
-    HydraConfig.instance().set_config(cfg)
-    task = cfg.copy()
-    with open_dict(task):
-        del task["hydra"]
-    return compose_rows(task)
-
-
-@pytest.fixture(autouse=True)
-def no_hydra() -> Iterator[None]:
-    yield
-    HydraConfig.instance().cfg = None
+    return composed_rows("benchmark.root=questions", *overrides)
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

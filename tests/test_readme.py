@@ -138,7 +138,7 @@ def test_published_sets_commands(project_root: Path, random_checkpoints: Path, t
 
 
 def test_papers_tables_commands(project_root: Path, tmp_path: Path) -> None:
-    """The table as printed, its grid in miniature, and both side by side: a figure measured for each that is printed."""
+    """The table as printed, its grid in miniature, and both side by side: for each printed figure a measured one."""
     lines = commands(project_root, "bash tables")
     assert [shlex.split(line)[1] for line in lines] == ["scripts/report.py", "scripts/eval.py", "scripts/report.py"]
     measured = []

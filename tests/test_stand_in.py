@@ -1,44 +1,20 @@
 """What debug=tiny asks instead of what an experiment's rows say: from the real configuration, nothing runs."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import open_dict
+from composing import composed_rows
 
 from kvtp.command import CONF
-from kvtp.config import Row, compose_rows
+from kvtp.config import Row
 
 DEEP = "{method: llm_vtp, backbone: pllava_7b, benchmark: mvbench, frames: segments, retention_ratio: 0.3"
 
 
-@pytest.fixture(autouse=True)
-def no_hydra() -> Iterator[None]:
-    yield
-    HydraConfig.instance().cfg = None
-
-
-def rows(*words: str) -> list[Row]:
-    """As in a task of scripts/eval.py."""
-    with initialize_config_dir(str(CONF), version_base="1.3", job_name="eval"):
-        cfg = compose("eval", list(words), return_hydra_config=True)
-    cfg.hydra.mode = RunMode.RUN
-    with open_dict(cfg):
-        cfg.hydra.runtime.output_dir = "nowhere"
-    HydraConfig.instance().set_config(cfg)
-    task = cfg.copy()
-    with open_dict(task):
-        del task["hydra"]
-    return compose_rows(task)
-
-
 def one(*words: str) -> Row:
-    (row,) = rows(*words)
+    (row,) = composed_rows(*words)
     return row
 
 
@@ -103,7 +79,7 @@ def test_checkpoints_are_the_small_world_s(said: str, section: str, name: str) -
 
 def test_two_rows_may_be_one_small_run() -> None:
     """The tiny tower has no class token: PruMerge+ is PruMerge, and so is one backbone any other."""
-    both = rows(
+    both = composed_rows(
         "rows=[{method: prumerge_plus, backbone: pllava_7b, benchmark: mvbench},"
         "{method: prumerge, backbone: tarsier_7b, benchmark: mvbench}]",
         "debug=tiny",
@@ -134,7 +110,7 @@ SEEDS = "rows=[{method: tome, seed: 1},{method: tome, seed: 2},{method: tome, se
 ])  # fmt: skip
 def test_values_by_hand(instead: str, seeds: tuple[int, ...]) -> None:
     """A value for all, none for all, values by what is said, `otherwise`; and every entry is kept."""
-    found = rows(
+    found = composed_rows(
         SEEDS, f"+stand_in={{instead: {instead}, beside: {{seed: {{retention_ratio: 0.7}}}}}}", "benchmark=shapes"
     )
     assert tuple(row.config["seed"] for row in found) == seeds

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from kvtp.errors import Absent
+
 log = logging.getLogger(__name__)
 Row = TypeVar("Row", bound="Fields")
 
@@ -65,7 +67,7 @@ def annotation_files(root: Path, part: Part) -> list[Path]:
 def read_part(root: Path, part: Part, repo: str | None, revision: str | None) -> Found:
     """From `root` if it has the files, else from the hub's data set `repo` at `revision` (None: the newest).
 
-    ValueError, naming what to do, for what is nowhere or cannot be read.
+    Absent, naming what to do, for what is nowhere; ValueError for what cannot be read.
     """
     if paths := annotation_files(root, part):
         digest = hashlib.sha256()
@@ -74,7 +76,7 @@ def read_part(root: Path, part: Part, repo: str | None, revision: str | None) ->
         return Found(tuple(map(read_table, paths)), str(root), f"sha256:{digest.hexdigest()}")
     wanted = " or ".join(part.files)
     if repo is None:
-        raise ValueError(
+        raise Absent(
             f"benchmark.root={root} must be a folder with {wanted}, there is none, and no data set of the hub is known "
             "for it; set benchmark.root to where it lies, or to miniature to try things out"
         )
@@ -142,7 +144,7 @@ def _of_the_hub(root: Path, part: Part, repo: str, revision: str | None) -> Foun
             log.warning("%s is read as it is today; benchmark.revision=%s keeps it so", repo, commit)
         sets = [(config, load_dataset(repo, config, split=part.split, revision=commit)) for config in part.configs]
     except (*UNREACHABLE, ValueError) as error:
-        raise ValueError(
+        raise Absent(
             f"benchmark.root={root} has no {' or '.join(part.files)}, and the hub does not give {repo} "
             f"({'it is not asked offline' if constants.HF_HUB_OFFLINE else brief(error)}); set benchmark.root, have "
             "scripts/download.py with the same benchmark=… fetch it or tell what to put where, or set "

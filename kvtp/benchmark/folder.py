@@ -12,7 +12,7 @@ from kvtp.benchmark._prompt import letter_prompt
 from kvtp.benchmark._rows import Row, of_split, read_rows
 from kvtp.benchmark._summary import summary
 from kvtp.benchmark.base import AbstractBenchmark
-from kvtp.errors import check_whole
+from kvtp.errors import Absent, check_whole
 from kvtp.types import Frames, Prediction, Prompt, Question, Verdict, VideoRef
 
 
@@ -34,7 +34,7 @@ class Folder(AbstractBenchmark):
         self.videos = Path(root) / videos
         path = Path(root) / questions
         if not path.is_file():
-            raise ValueError(
+            raise Absent(
                 f"benchmark.root={root} must be a folder with the file {questions}, there is none; "
                 "set benchmark.root (or benchmark.questions)"
             )

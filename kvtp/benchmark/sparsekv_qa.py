@@ -10,7 +10,7 @@ from pydantic import model_validator
 from kvtp.benchmark._published import VideoSet
 from kvtp.benchmark._tables import Fields, checked, read_table
 from kvtp.benchmark.base import AbstractBenchmark, Submission
-from kvtp.errors import check_choice, check_range, check_whole
+from kvtp.errors import Absent, check_choice, check_range, check_whole
 from kvtp.metric.sparsity import keyframe_sparsity
 from kvtp.miniature.base import MINIATURE, miniature
 from kvtp.types import Frames, Prediction, Prompt, Question, Verdict
@@ -51,10 +51,10 @@ class Label(Fields):
 
 
 def read_index(root: str, miniatures: str) -> tuple[list[Label], Path]:
-    """All labels, and where they stand; ValueError for a file that is not there, and for rows that break a rule."""
+    """All labels, and where they stand; Absent for a file that is not there, ValueError for rows that break a rule."""
     path = (miniature("sparsekv_qa", Path(miniatures)) if root == MINIATURE else Path(root)) / INDEX
     if not path.is_file():
-        raise ValueError(
+        raise Absent(
             f"benchmark.root={root} must be a folder with {INDEX}, there is none; set it to where the labels lie, or "
             "to miniature to try things out (where the questions lie is benchmark.source.root)"
         )

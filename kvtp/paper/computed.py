@@ -22,8 +22,6 @@ log = logging.getLogger(__name__)
 VERSION = 1  # raised whenever this module would tell a row's costs otherwise than before
 SIZE = (360, 640)  # height and width of the pictures
 REPLY = 8  # tokens
-EFFECTIVE = 150.0  # TFLOP/s that an H100 (989 in bfloat16) comes to with these models, about
-DECODING = 1.5  # [s] of a film's decoding that the GPU waits for
 STAGES = ("backbone", "scout", "relevance", "budget", "pruner")
 # Backbones whose configuration tells no sizes: where no such folder is, the code takes those of the release
 # (`VicunaHost.measured`). Others: shapes/<option>, or shapes/<option>_7b
@@ -120,23 +118,6 @@ def completed(found: Formula, table: str, row: Computed | None, unpruned: Comput
     return replace(found, computed=value, status="metered", note=note)
 
 
-def hours(row: Computed, questions: int, films: int) -> float:
-    """Hours on one H100, about, of so many questions about so many films. ValueError for a row without costs.
-
-    Assumed: 150 TFLOP/s whatever is done (prefills of long videos do better, writing the reply, which waits for memory,
-    far worse); tower and projector once per film; prefill, reply and choosing the tokens once per question, scout's and
-    predictor's looks at the film among them, though questions share these; 1.5 s of decoding each film that nothing
-    hides; no time for loading the model. What the machine adds, such as a slow disk, is not in it. A model that needs
-    several GPUs takes so many hours on all of them together.
-    """
-    if row.costs is None:
-        raise ValueError(f"hours of a row that was refused are not known ({row.refused}); leave it out")
-    of = row.costs
-    each = of["flops/prefill_tflops"] + of["flops/decode_tflops"] + of["flops/method_tflops"]
-    seconds = (films * of["flops/vision_tflops"] + questions * each) / EFFECTIVE + films * DECODING
-    return seconds / 3600
-
-
 def _by_backbone(rows: Mapping[str, Row]) -> list[dict[str, Row]]:
     """Its network is built and counted once."""
     groups: dict[str, dict[str, Row]] = defaultdict(dict)
@@ -168,6 +149,9 @@ def _metered(rows: Mapping[str, Row]) -> dict[str, Computed]:
 def _settings(row: Row) -> dict[str, Any]:
     """All that its costs depend on, folders as they are called in the repository. CommandError for a network of which
     no shape is known."""
+    used_on, said = row.choices["backbone"], row.entry.get("backbone")
+    if said not in (None, used_on):
+        raise CommandError(f"{used_on} stands in for {said}; what that costs is told without a stand-in")
     stages = {stage: _on_shapes(stage, row) for stage in STAGES}
     used = sorted({value for section in stages.values() for value in section.values() if _is_shape(value)})
     configs = [ROOT / folder / "config.json" for folder in used]

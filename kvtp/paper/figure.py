@@ -44,7 +44,7 @@ def _whole(cell: Cell) -> bool:
 
 def measured(runs: Sequence[Finished], axis: str, panels: bool) -> list[dict[str, Any]]:
     """Of runs that differ in the benchmark alone the mean of their accuracies [%] with its interval; of `panels` each
-    benchmark on its own."""
+    benchmark on its own. `on`: the backbone that stood in for the one that `series` names."""
     groups: dict[Any, list[Finished]] = defaultdict(list)
     for run in runs:
         for entry in (run.row.entry, *run.row.same):
@@ -76,7 +76,9 @@ def measured(runs: Sequence[Finished], axis: str, panels: bool) -> list[dict[str
         series = " ".join([entry.get("backbone", row.choices["backbone"]), entry["method"], *more])
         share = [100 * costs(run.predictions)["flops/thop_ratio"] for run in each]
         place = mean(share) if axis == FLOPS else _value(each[0], axis)
-        found.append({"panel": panel, "series": series, axis: place, "accuracy": value, "low": low, "high": high})
+        on = row.choices["backbone"]
+        point = {"panel": panel, "series": series, axis: place, "accuracy": value, "low": low, "high": high}
+        found.append({**point, "on": None if entry.get("backbone", on) == on else on})
     return found
 
 

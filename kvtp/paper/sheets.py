@@ -174,11 +174,12 @@ def own(name: str, runs: Sequence[Finished], today: str) -> Sheet:
         for label in names
     )
     titles = [Column(f"accuracy, {head}", "%") for head in heads] + [Column(f"FLOPs, {head}", "%") for head in heads]
-    notes = [
+    without = [
         _beside(label, cells[label, world, ratio], world if several else "")
         for label, world, ratio in cells
         if not ratio
     ]
+    notes = [f"{'; '.join(without)}."] if without else []
     return Sheet(name, name, ("method",), tuple(titles), lines, (*notes, *_about(runs, today)))
 
 
@@ -209,7 +210,7 @@ def _beside(label: str, run: Finished, world: str) -> str:
     if reached.measured is None or cost is None or cost.measured is None:
         return f"{label}: {reached.missing or (cost and cost.missing)}"
     within = "" if reached.low is None else f" [{reached.low:.1f}, {reached.high:.1f}]"
-    return f"{label}{world and f' ({world})'}: {reached.measured:.1f}{within} %, FLOPs {cost.measured:.1f} %."
+    return f"{label}{world and f' ({world})'}: {reached.measured:.1f}{within} %, FLOPs {cost.measured:.1f} %"
 
 
 def _about(runs: Sequence[Finished], today: str) -> tuple[str, ...]:

@@ -57,7 +57,8 @@ def beside(printed: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str,
     titles = list(dict.fromkeys(line["panel"] for line in (*printed, *measured)))
     names = list(dict.fromkeys(line["series"] for line in (*printed, *measured)))
     colours = {name: f"C{place % 10}" for place, name in enumerate(names)}
-    figure = Figure(figsize=(5.2 * len(titles) + 3, 4.8), layout="constrained")
+    height = max(4.8, 0.17 * 2 * len(names))  # [in] of a legend with both of each
+    figure = Figure(figsize=(5.2 * len(titles) + 4, height), layout="constrained")
     for panel, title in zip(figure.subplots(1, len(titles), squeeze=False)[0], titles, strict=True):
         for lines, own in ((printed, False), (measured, True)):
             for name in names:
@@ -69,7 +70,8 @@ def beside(printed: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str,
                 at = sorted((line for line in mine if line[axis] is not None), key=lambda line: line[axis])
                 if at:
                     marker = {"marker": "o", "markersize": 6, "markerfacecolor": colours[name] if own else "none"}
-                    label = f"{name}, {'measured' if own else 'printed'}"
+                    ran = f"measured on {at[0]['on']}" if own and at[0].get("on") else "measured"
+                    label = f"{name}, {ran if own else 'printed'}"
                     x, y = [line[axis] for line in at], [line["accuracy"] for line in at]
                     panel.errorbar(x, y, yerr=_reach(at) if own else None, capsize=2, label=label, **look, **marker)
         panel.set(title=title, xlabel=axis, ylabel="accuracy [%]")

@@ -17,7 +17,7 @@ from kvtp.command import CONF, ROOT, groups
 from kvtp.config import Row
 from kvtp.metric.published import Formula, account, agreement, published
 from kvtp.paper import computed as module
-from kvtp.paper.computed import STAGES, Computed, as_published, completed, computed, hours
+from kvtp.paper.computed import STAGES, Computed, as_published, completed, computed
 from kvtp.paper.published import tables
 from kvtp.paper.sheets import Rows, table
 
@@ -272,12 +272,3 @@ def test_a_refused_row_stops_no_other(cache, metered) -> None:
     assert computed(list(bad.values()), cache) == refused
     assert len(metered) == known, "refusals are kept, too"
     assert as_published("vista_table1", refused[0], last) is None
-    with pytest.raises(ValueError, match=r"hours of a row that was refused .*0\.375"):
-        hours(refused[0], 1, 1)
-
-
-def test_hours_by_hand() -> None:
-    """Two films at 30 TFLOPs and 1.5 s, five questions at 60 + 10 + 5, at 150 TFLOP/s."""
-    parts = {"vision": 30.0, "prefill": 60.0, "decode": 10.0, "method": 5.0, "thop": 1e9}
-    one = Computed({f"flops/{part}_tflops": value for part, value in parts.items()})
-    assert hours(one, 5, 2) == pytest.approx((2 * (30 / 150 + 1.5) + 5 * 75 / 150) / 3600)

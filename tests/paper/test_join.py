@@ -14,12 +14,12 @@ from itertools import product, takewhile
 from typing import Any
 
 import pytest
+from composing import composed_rows
 from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 
 from kvtp.command import CONF, ROOT, groups
-from kvtp.config import STAGES, compose_rows
+from kvtp.config import STAGES
 from kvtp.paper import join
 from kvtp.paper.published import Cell, read, tables
 
@@ -521,17 +521,7 @@ def test_rows_are_of_their_models_and_frames(name: str) -> None:
 
 def test_rows_run_as_they_compose_here() -> None:
     """The one thing that this file does not ask kvtp.config for, on a small table."""
-    cfg = compose("eval", ["experiment=llm_vtp_table10"], return_hydra_config=True)
-    with open_dict(cfg):
-        cfg.hydra.runtime.output_dir = cfg.hydra.run.dir
-    HydraConfig.instance().set_config(cfg)
-    try:
-        task = cfg.copy()
-        with open_dict(task):
-            del task["hydra"]
-        rows = compose_rows(task)
-    finally:
-        HydraConfig.instance().cfg = None
+    rows = composed_rows("experiment=llm_vtp_table10")
     assert [row.entry for row in rows] == cells("llm_vtp_table10")
     for place, row in enumerate(rows):
         expected = composed("llm_vtp_table10", place)

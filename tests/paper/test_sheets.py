@@ -299,8 +299,9 @@ def test_a_method_with_a_rule_of_its_own_stands_below() -> None:
     """No retention ratio is its column."""
     sheet = own("demo", [*runs(), ran("prumerge_plus", 0, "10 10 10")], "today")
     assert ("prumerge_plus",) not in [line.label for line in sheet.lines]
-    [note] = [note for note in sheet.notes if note.startswith("prumerge_plus")]
-    assert note.startswith("prumerge_plus: 50.0 [")
+    unpruned, plus = sheet.notes[0].split("; ")
+    assert unpruned.startswith("none: 83.3 [")
+    assert plus.startswith("prumerge_plus: 50.0 [")
 
 
 def test_settings_tell_lines_of_one_method_apart() -> None:
@@ -334,7 +335,7 @@ def test_where_no_film_could_be_read_the_cost_is_missing() -> None:
         (0, ""),
         (None, "no question was answered"),
     ]
-    assert sheet.notes[0] == "none: no question was answered"
+    assert sheet.notes[0] == "none: no question was answered."
 
 
 def test_without_labels_there_is_no_accuracy() -> None:
