@@ -52,9 +52,9 @@ def assemble(rows: Sequence[Row], lacking: list[str] | None = None) -> list[Cell
         stages = {stage: stage_of(row, stage) for stage in STAGES if stage != "benchmark"}
         try:
             _ = [stages[stage].identity for stage in ("backbone", "relevance", "scout")]
-        except ValueError as error:  # a checkpoint that is not there
+        except ValueError as error:  # a checkpoint that is not there, or cannot be used
             complaints.append(f"{row.name}: {error}")
-            if lacking is None:
+            if lacking is None or not _absent(error):
                 raise CommandError(complaints[-1]) from error
             continue
         _tell_of_toys(row)
@@ -85,7 +85,7 @@ def _tell_of_toys(row: Row) -> None:
 
 
 def _absent(error: BaseException | None) -> bool:
-    """Whether it comes of a data set that is not there."""
+    """Whether it comes of something that is not there."""
     return error is not None and (isinstance(error, Absent) or _absent(error.__cause__))
 
 

@@ -9,7 +9,7 @@ class Refused(ValueError):
 
 
 class Absent(ValueError):
-    """A data set that is not where a setting says: what asks for others can go on."""
+    """A data set or a checkpoint that is not where a setting says: what asks for others can go on."""
 
 
 class LoadError(Exception):

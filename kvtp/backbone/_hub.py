@@ -13,6 +13,8 @@ from huggingface_hub import HfApi, ModelInfo, constants, snapshot_download
 from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from tqdm import tqdm
 
+from kvtp.errors import Absent
+
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "*.pth")  # the first of these that there is
 BESIDE = ("*.json", "*.jinja", "*.txt", "*.model")  # configuration and tokenizer
 ANY = " or ".join(WEIGHTS)
@@ -42,7 +44,7 @@ def folder_of(checkpoint: str, revision: str | None, key: str) -> Path:
     try:
         return _snapshot(checkpoint, revision, there, key, None) / inside
     except UNREACHABLE as error:
-        raise ValueError(
+        raise Absent(
             f"{key} {checkpoint!r} broke off ({brief(error)}); files that are whole stay, the same command fetches the "
             "others"
         ) from error
@@ -52,7 +54,7 @@ def file_of(checkpoint: str, revision: str | None, name: str, key: str) -> Path:
     """One small file, likewise."""
     path = beside(checkpoint, revision, key, [name]) / name
     if not path.is_file():
-        raise ValueError(f"{key} {checkpoint!r} is neither a folder with a {name} nor a hub id that has one")
+        raise Absent(f"{key} {checkpoint!r} is neither a folder with a {name} nor a hub id that has one")
     return path
 
 
@@ -137,12 +139,12 @@ def _no_id(checkpoint: str, key: str) -> ValueError:
     return ValueError(f"{key} {checkpoint!r} is neither a folder nor a hub id (owner/name)")
 
 
-def _missing(checkpoint: str, revision: str | None, key: str, files: list[str], reason: Exception) -> ValueError:
+def _missing(checkpoint: str, revision: str | None, key: str, files: list[str], reason: Exception) -> Absent:
     repository, inside = parts(checkpoint)
     told = (f" --revision {revision}" if revision else "") + (f" --include '{inside}*'" if inside else "")
     said = reason if isinstance(reason, RepositoryNotFoundError) else reason.__cause__ or reason  # gated, or not there
     why = "HF_HUB_OFFLINE: nothing is fetched" if constants.HF_HUB_OFFLINE else brief(said)
-    return ValueError(
+    return Absent(
         f"{key} {checkpoint!r} is neither a folder with a config.json nor a hub id that is all in the cache "
         f"({constants.HF_HUB_CACHE}), and {constants.ENDPOINT} does not give it ({why}). Needed of "
         f"{constants.ENDPOINT}/{repository}: {', '.join(inside + file for file in files)}. Where there is a network, "

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from kvtp.benchmark._summary import accuracy
+from kvtp.config import Row
 from kvtp.metric.costs import costs
 from kvtp.metric.statistics import Part, estimate
 from kvtp.paper import join
@@ -20,7 +21,8 @@ MEAN = "mean of the benchmarks"
 
 
 def printed(folder: Path, tables: Sequence[str], axis: str) -> list[dict[str, Any]]:
-    """Of each line the mean of its benchmarks' accuracies: `series`, the axis' value (None: a level across)."""
+    """Of each line the mean of its benchmarks' accuracies, the printed one if there is one: `series`, the axis' value
+    (None: a level across)."""
     found = []
     for name in tables:
         lines: dict[tuple[str, ...], list[Cell]] = defaultdict(list)
@@ -31,9 +33,12 @@ def printed(folder: Path, tables: Sequence[str], axis: str) -> list[dict[str, An
             entries = join.entries(line[0])
             if not scores or not entries:
                 continue
+            told = next((cell.figure for cell in line if cell.metric == "average_score" and cell.value), None)
             share = next((cell.figure for cell in line if cell.metric == "flops_ratio"), None)
             place = share if axis == FLOPS else entries[0].get(axis)
-            found.append({"panel": MEAN, "series": f"{backbone} {method}", axis: place, "accuracy": mean(scores)})
+            found.append(
+                {"panel": MEAN, "series": f"{backbone} {method}", axis: place, "accuracy": told or mean(scores)}
+            )
     return found
 
 
@@ -42,16 +47,21 @@ def _whole(cell: Cell) -> bool:
     return any(cell.benchmark == name.removeprefix("sparsekv_qa_") for name in join.benchmarks(cell))
 
 
-def measured(runs: Sequence[Finished], axis: str, panels: bool) -> list[dict[str, Any]]:
+def measured(rows: Sequence[Row], runs: Sequence[Finished], axis: str, panels: bool) -> list[dict[str, Any]]:
     """Of runs that differ in the benchmark alone the mean of their accuracies [%] with its interval; of `panels` each
-    benchmark on its own. `on`: the backbone that stood in for the one that `series` names."""
+    benchmark on its own. `rows`: all of the experiment.
+    `on`: the backbone that stood in for the one that `series` names."""
+    asked: dict[Any, int] = defaultdict(int)
     groups: dict[Any, list[Finished]] = defaultdict(list)
-    for run in runs:
-        for entry in (run.row.entry, *run.row.same):
+    finished = {run.row.run_id: run for run in runs}
+    for row in rows:
+        for entry in (row.entry, *row.same):
             said = tuple(sorted((key, str(value)) for key, value in entry.items() if key not in join.EXTRA))
-            panel = entry.get("benchmark", run.row.choices["benchmark"]) if panels else MEAN
-            groups[panel, said].append(run)
-    sets = {panel: max(len(each) for (one, _), each in groups.items() if one == panel) for panel, _ in groups}
+            panel = entry.get("benchmark", row.choices["benchmark"]) if panels else MEAN
+            asked[panel, said] += 1
+            if row.run_id in finished:
+                groups[panel, said].append(finished[row.run_id])
+    sets = {panel: max(count for (one, _), count in asked.items() if one == panel) for panel, _ in groups}
     ratios = {run.row.retention_ratio for run in runs} - {None}
     told = len(ratios) > 1 and axis not in (FLOPS, "retention_ratio")
     found = []

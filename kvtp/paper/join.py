@@ -44,7 +44,8 @@ FOUR = ("mvbench", "longvideobench", "mlvu", "videomme")
 JUDGED = ("vcgbench", "msvd_qa", "msrvtt_qa", "activitynet_qa", "tgif_qa")
 # of tables whose columns do not tell them, or not in an order
 SETS = {"kvtp_table1": SPARSE, "vista_table4": FOUR, "llm_vtp_table9": JUDGED}
-EXTRA = ("benchmark", "benchmark.preset", "frames")  # of a row: what no printed line says
+# of a row: what no printed line says
+EXTRA = ("benchmark", "benchmark.preset", "frames", "backbone.pool", "backbone.time_instruction")
 RELATIVE = ("average_percent", "relative_accuracy", "relative_change", "accuracy_delta", "speedup")
 OWN_RULE = ("none", "prumerge_plus")  # how much these keep is no setting
 UNSTATED = 0.2  # of KVTP's rows without budgets: what its page's FLOPs, and its own rows, come to

@@ -1,6 +1,7 @@
 """What finished runs say to a printed figure."""
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -78,7 +79,7 @@ def measure(cell: Cell, sets: Sequence[str], line: Sequence[Cell], find: Lookup)
     if not any(columns):
         return Found(missing="its films and labels were not published")
     on = tuple(dict.fromkeys(share.benchmark for shares in columns for share in shares))
-    if cell.metric in join.RELATIVE:
+    if cell.metric in (*join.RELATIVE, "flops_ratio"):
         rows = tuple(row for own in rows for row in (own, join.against(cell, own["backbone"])))
     runs = [[find(row, benchmark) for benchmark in on] for row in rows]
     if any(run is None for each in runs for run in each):
@@ -169,7 +170,7 @@ def _silent(cell: Cell, runs: Sequence[Finished]) -> str:
         if accuracy(run.predictions) is None:
             return next(one.text for one in run.predictions if one.outcome == "refused")
         if "judge_error" in outcomes and not outcomes & {"correct", "wrong", "scored"}:
-            return "replies are not judged yet: the report's task=judge"
+            return "replies are not judged yet: the same command of scripts/eval.py asks the judge again"
         if cell.metric == "score" and not any(one.judged for one in run.predictions):
             return "no judge was asked, answers were compared as they stand"
     return ""
@@ -227,25 +228,23 @@ FIGURES: Mapping[str, Callable[..., Sums]] = {
 # -- others ----------------------------------------------------------------------------------------------------------
 
 
-def _ratio(part: str, run: Finished) -> float:
-    """Of sums over the questions, to the same with all tokens [%]."""
-    told = [one.flops for one in run.predictions if one.flops is not None]
-    return 100 * sum(one[part] for one in told) / sum(one[f"full_{part}"] for one in told)
-
-
-def _flops_ratio(cell: Cell, run: Finished) -> float:
-    """By the paper's convention (`kvtp.metric.conventions`)."""
-    if cell.table.startswith("kvtp"):
-        return _ratio("kvtp", run)
-    return _ratio("prefill" if cell.table == "vista_table3" else "rows", run)
+def _flops(cell: Cell, run: Finished) -> float:
+    """Of a question, by the paper's convention (`kvtp.metric.conventions`)."""
+    part = "kvtp" if cell.table.startswith("kvtp") else "prefill" if cell.table == "vista_table3" else "rows"
+    return mean(one.flops[part] for one in run.predictions if one.flops is not None)
 
 
 def _seconds(cell: Cell, run: Finished) -> float:
-    return costs(run.predictions)["latency/question_ms"] / 1000
+    """Of a new film's question: the mean of each part, without decoding the film and what is done beside the others."""
+    times: dict[str, list[float]] = defaultdict(list)
+    for one in run.predictions:
+        for part, ms in one.timings_ms.items() if one.flops is not None else ():
+            times[part].append(ms)
+    return sum(mean(told) for part, told in times.items() if part not in ("decode_video", "scout_beside")) / 1000
 
 
 OF_COSTS: Mapping[str, Callable[[Cell, Finished], float]] = {
-    "flops_ratio": _flops_ratio,
+    "flops_ratio": _flops,
     "tflops": lambda cell, run: costs(run.predictions)["convention/fastv_tflops"],
     "seconds": _seconds,
     "speedup": _seconds,
@@ -263,7 +262,10 @@ def _cost(cell: Cell, table: Sequence[Mapping[str, Finished]], used: tuple[Finis
         return Found(missing="the peak is told of GPUs alone", runs=used)
     if cell.metric == "decoding_length" and any(not any(one.steps for one in run.predictions) for run in used):
         return Found(missing="no reply was written, or runs of before did not tell its length", runs=used)
-    found = [mean(OF_COSTS[cell.metric](cell, run) for run in each.values()) for each in table]
+    each = [[OF_COSTS[cell.metric](cell, run) for run in runs.values()] for runs in table]
+    if cell.metric == "flops_ratio":  # its own newlines are not those of the unpruned row
+        return Found(mean(100 * own / full for own, full in zip(*each, strict=True)), runs=used)
+    found = [mean(of_sets) for of_sets in each]
     return Found(found[1] / found[0] if cell.metric == "speedup" else found[0], runs=used)
 
 

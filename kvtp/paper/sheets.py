@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from kvtp.benchmark._summary import accuracy
@@ -17,10 +18,11 @@ from kvtp.paper.published import Cell, read, reasons
 from kvtp.report.comparison import worlds
 from kvtp.report.sheet import Column, Entry, Line, Sheet
 
-OURS = {  # of a row, computed from shapes: [%] of the unpruned model's
-    "flops/analytic_ratio": "FLOPs here",
-    "flops/analytic_ratio_with_method": "FLOPs here, with choosing the tokens",
-    "flops/thop_ratio": "THOP here",
+SEEN = ("flops/vision_tflops", "flops/prefill_tflops")
+OURS = {  # of a row, computed from shapes: [%] of the table's unpruned row
+    "FLOPs here": SEEN,
+    "FLOPs here, with choosing the tokens": (*SEEN, "flops/method_tflops"),
+    "THOP here": ("flops/thop_tmacs",),
 }
 Label = tuple[str, str, str]  # of a printed line: backbone, method, setting
 
@@ -69,10 +71,10 @@ def table(folder: Path, name: str, rows: Rows, compute: Callable[[Sequence[Row]]
         found = {(cell.benchmark, cell.metric, cell.unit): cell for cell in mine}
         printed = [found.get(column) for column in columns]
         entries = [None if cell is None else _entry(folder, cell, sets, mine, rows, flops) for cell in printed]
-        entries += [_ours(costs_of.get(key, (None, None))[0], part) for part in OURS]
+        entries += [_ours(*costs_of.get(key, (None, None)), parts) for parts in OURS.values()]
         made.append(Line(tuple(text or "–" for text in key), tuple(entries)))
     titles = [Column(_title(*column[:2]), column[2]) for column in columns]
-    titles += [Column(title, "%") for title in OURS.values()]
+    titles += [Column(title, "%") for title in OURS]
     return Sheet(name, name, ("backbone", "method", "setting"), tuple(titles), tuple(made), _agreement(flops))
 
 
@@ -143,17 +145,19 @@ def _formula(cell: Cell, own: Computed | None, full: Computed | None) -> Formula
     return completed(formula(cell.table, cell.method, cell.setting, cell.backbone), cell.table, own, full)
 
 
-def _ours(own: Computed | None, part: str) -> Entry | None:
+def _ours(own: Computed | None, full: Computed | None, parts: Sequence[str]) -> Entry | None:
     if own is None:
         return None
-    if own.costs is None:
-        return Entry(missing=own.refused)
-    return Entry(computed=100 * own.costs[part], digits=1)
+    if own.costs is None or full is None or full.costs is None:
+        return Entry(missing=own.refused or "the unpruned row's costs are not known")
+    spent, whole = (sum(costs[part] for part in parts) for costs in (own.costs, full.costs))
+    return Entry(computed=100 * spent / whole, digits=1)
 
 
 def own(name: str, runs: Sequence[Finished], today: str) -> Sheet:
     """Runs of one's own: a line for each method as it was set, a column for each retention ratio (and each backbone on
-    a benchmark, where there are several): accuracy [%], and then all it cost."""
+    a benchmark, where there are several): accuracy [%], and then all it cost; before them the visual tokens that it
+    really left in these columns."""
     if not runs:  # of a paper's figure nothing has to be finished
         return Sheet(name, name, ("method",), (), (), ("Nothing is finished.",))
     rows = [run.row for run in runs]
@@ -168,7 +172,7 @@ def own(name: str, runs: Sequence[Finished], today: str) -> Sheet:
     names = list(dict.fromkeys(label for label, _, ratio in cells if ratio))
     lines = tuple(
         Line(
-            (label,),
+            (label, " / ".join(_left(cells.get((label, *column))) for column in columns)),
             tuple(_own(cells.get((label, *column)), part) for part in (_reached, _cost) for column in columns),
         )
         for label in names
@@ -180,7 +184,7 @@ def own(name: str, runs: Sequence[Finished], today: str) -> Sheet:
         if not ratio
     ]
     notes = [f"{'; '.join(without)}."] if without else []
-    return Sheet(name, name, ("method",), tuple(titles), lines, (*notes, *_about(runs, today)))
+    return Sheet(name, name, ("method", "tokens"), tuple(titles), lines, (*notes, *_about(runs, today)))
 
 
 def _own(run: Finished | None, part: Callable[[Finished], Entry]) -> Entry | None:
@@ -189,6 +193,11 @@ def _own(run: Finished | None, part: Callable[[Finished], Entry]) -> Entry | Non
     if accuracy(run.predictions) is None:
         return Entry(missing=next((one.text for one in run.predictions if one.outcome == "refused"), "no labels"))
     return part(run)
+
+
+def _left(run: Finished | None) -> str:
+    told = [] if run is None else [one.tokens_per_layer["visual"] for one in run.predictions if one.tokens_per_layer]
+    return f"{mean(mean(layers) for layers in told):.0f}" if told else "–"
 
 
 def _reached(run: Finished) -> Entry:
@@ -219,6 +228,7 @@ def _about(runs: Sequence[Finished], today: str) -> tuple[str, ...]:
     sizes = ", ".join(f"{questions} questions about {films} films" for questions, films in asked)
     return (
         f"{sizes}; 95 % intervals, films resampled. FLOPs: tower, projector, prefill and choosing the tokens (cues, "
-        "predictor, scout, selection), of the unpruned model's. Percentages at the top: nominal retention ratios.",
+        "predictor, scout, selection), of the unpruned model's. Percentages at the top: nominal "
+        "retention ratios; tokens: visual ones that were left there, mean over layers.",
         f"{today}, commit {', '.join(commits)}.",
     )

@@ -64,7 +64,7 @@ def compare(asked: Asked) -> None:
         drawn.append(_kept(sweep(told, asked.axis), asked.folder / "sweep.png"))
     if asked.papers is not None and asked.axis is not None:
         printed = papers.printed(PUBLISHED, asked.papers, asked.axis)
-        measured = papers.measured(runs, asked.axis, panels=not printed)
+        measured = papers.measured(asked.rows, runs, asked.axis, panels=not printed)
         if printed or measured:
             drawn.append(_kept(beside(printed, measured, asked.axis), asked.folder / "figure.png"))
         else:

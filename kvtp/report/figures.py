@@ -57,6 +57,7 @@ def beside(printed: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str,
     titles = list(dict.fromkeys(line["panel"] for line in (*printed, *measured)))
     names = list(dict.fromkeys(line["series"] for line in (*printed, *measured)))
     colours = {name: f"C{place % 10}" for place, name in enumerate(names)}
+    shapes = {name: MARKERS[place // 10 % len(MARKERS)] for place, name in enumerate(names)}  # beyond ten colours
     height = max(4.8, 0.17 * 2 * len(names))  # [in] of a legend with both of each
     figure = Figure(figsize=(5.2 * len(titles) + 4, height), layout="constrained")
     for panel, title in zip(figure.subplots(1, len(titles), squeeze=False)[0], titles, strict=True):
@@ -69,7 +70,11 @@ def beside(printed: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str,
                     panel.annotate(name, (1, line["accuracy"]), xycoords=("axes fraction", "data"), fontsize=7)
                 at = sorted((line for line in mine if line[axis] is not None), key=lambda line: line[axis])
                 if at:
-                    marker = {"marker": "o", "markersize": 6, "markerfacecolor": colours[name] if own else "none"}
+                    marker = {
+                        "marker": shapes[name],
+                        "markersize": 6,
+                        "markerfacecolor": colours[name] if own else "none",
+                    }
                     ran = f"measured on {at[0]['on']}" if own and at[0].get("on") else "measured"
                     label = f"{name}, {ran if own else 'printed'}"
                     x, y = [line[axis] for line in at], [line["accuracy"] for line in at]

@@ -512,6 +512,10 @@ def test_rows_are_of_their_models_and_frames(name: str) -> None:
         checkpoint, frames = MODELS[paper(name), rows[place]["backbone"]]
         assert cfg["backbone"]["checkpoint"].endswith(checkpoint)
         assert cfg["backbone"]["frames"] == cfg["frames"]["count"] == frames
+        if "llava_video" in rows[place]["backbone"]:  # neither paper's code puts the frames' times into the prompt
+            assert cfg["backbone"]["time_instruction"] is False
+            # as KVTP's script calls lmms-eval: 13 × 13 tokens; Vista-LLM's rows have the release's 14 × 14
+            assert cfg["backbone"]["pool"] == ("average" if paper(name) == "kvtp" else None)
         if paper(name) == "vista":
             assert cfg["benchmark"]["preset"] == "vista"
         if paper(name) == "kvtp":
