@@ -43,7 +43,7 @@ def main(cfg: DictConfig) -> None:
                 axis=cfg.axis,
                 curves=None if cfg.curves is None else Path(cfg.curves),
                 source=cfg.pull,
-                into=tuple(map(Path, plain["into"])),
+                into=tuple(map(Path, [plain["into"]] if isinstance(plain["into"], str) else plain["into"])),
             )
         )
 

@@ -151,7 +151,7 @@ def _settings(row: Row) -> dict[str, Any]:
     no shape is known."""
     used_on, said = row.choices["backbone"], row.entry.get("backbone")
     if said not in (None, used_on):
-        raise CommandError(f"{used_on} stands in for {said}; what that costs is told without a stand-in")
+        raise CommandError(f"{used_on} stands in for {said}; the report without debug=tiny tells what that costs")
     stages = {stage: _on_shapes(stage, row) for stage in STAGES}
     used = sorted({value for section in stages.values() for value in section.values() if _is_shape(value)})
     configs = [ROOT / folder / "config.json" for folder in used]

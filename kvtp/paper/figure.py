@@ -13,7 +13,7 @@ from kvtp.config import Row
 from kvtp.metric.costs import costs
 from kvtp.metric.statistics import Part, estimate
 from kvtp.paper import join
-from kvtp.paper.measure import Finished
+from kvtp.paper.measure import Finished, unjudged
 from kvtp.paper.published import Cell, read
 
 FLOPS = "flops"  # an axis: THOP's, of the unpruned model's [%]
@@ -67,7 +67,7 @@ def measured(rows: Sequence[Row], runs: Sequence[Finished], axis: str, panels: b
     found = []
     for (panel, said), each in groups.items():
         if len(each) < sets[panel] or any(
-            accuracy(run.predictions) is None or not costs(run.predictions) for run in each
+            accuracy(run.predictions) is None or unjudged(run) or not costs(run.predictions) for run in each
         ):
             continue  # a mean of fewer benchmarks would be another figure
         entry, row = dict(said), each[0].row

@@ -25,6 +25,7 @@ from kvtp.paper.published import Cell
 from kvtp.types import Prediction
 
 NOT_RUN = "not run"
+UNJUDGED = "replies are not judged yet: the same command of scripts/eval.py asks the judge again"
 LETTERS = {  # of Video-ChatGPT's aspects, as LLM-VTP prints them
     "CI": "correctness",
     "DO": "detail orientation",
@@ -161,16 +162,21 @@ def _worths(predictions: Sequence[Prediction], share: Share) -> tuple[tuple[str,
     return tuple((one.cluster, share.worth(one)) for one in predictions if one.answer is not None and share.among(one))
 
 
+def unjudged(run: Finished) -> bool:
+    """Whether it has replies, and no verdict."""
+    outcomes = {one.outcome for one in run.predictions}
+    return "judge_error" in outcomes and not outcomes & {"correct", "wrong", "scored"}
+
+
 def _silent(cell: Cell, runs: Sequence[Finished]) -> str:
     """Why runs have no figure, though they ended."""
     for run in runs:
-        outcomes = {one.outcome for one in run.predictions}
         if all(one.answer is None for one in run.predictions):
             return "no answers were published: the report's task=submit writes the file for the server"
         if accuracy(run.predictions) is None:
             return next(one.text for one in run.predictions if one.outcome == "refused")
-        if "judge_error" in outcomes and not outcomes & {"correct", "wrong", "scored"}:
-            return "replies are not judged yet: the same command of scripts/eval.py asks the judge again"
+        if unjudged(run):
+            return UNJUDGED
         if cell.metric == "score" and not any(one.judged for one in run.predictions):
             return "no judge was asked, answers were compared as they stand"
     return ""
@@ -303,10 +309,11 @@ def caveats(found: Found) -> tuple[str, ...]:
             told["on a generated miniature of the set"] = None
         elif config.get("limit") is not None:
             told[f"on the first {config['limit']} questions of the set alone"] = None
-        if not run.told["valid"]:
+        waits = unjudged(run)  # it has no accuracy; what it cost is known
+        if not run.told["valid"] and not waits:
             told["too many of its questions failed"] = None
         judge = config.get("judge")
-        if isinstance(judge, dict) and not any(one.judged for one in run.predictions):
+        if isinstance(judge, dict) and not waits and not any(one.judged for one in run.predictions):
             told["answers compared as they stand, by no judge"] = None
         if words := _by_hand(row):
             told[f"with {', '.join(words)}"] = None

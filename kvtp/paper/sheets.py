@@ -13,7 +13,7 @@ from kvtp.metric.published import METRICS, Formula, Published, agreement, formul
 from kvtp.metric.statistics import interval
 from kvtp.paper import join
 from kvtp.paper.computed import Computed, completed
-from kvtp.paper.measure import Finished, caveats, measure
+from kvtp.paper.measure import UNJUDGED, Finished, caveats, measure, unjudged
 from kvtp.paper.published import Cell, read, reasons
 from kvtp.report.comparison import worlds
 from kvtp.report.sheet import Column, Entry, Line, Sheet
@@ -122,9 +122,6 @@ def _entry(
     flops: Mapping[Cell, Formula],
 ) -> Entry:
     found = measure(cell, sets, line, rows.find)
-    why = [reason.text for reason in reasons(folder, cell)]
-    if found.value is not None:
-        why += caveats(found)
     low, high = found.interval or (None, None)
     return Entry(
         published=cell.value or None,
@@ -133,7 +130,8 @@ def _entry(
         high=high,
         computed=flops[cell].computed if cell in flops else None,
         digits=max(1, len(cell.value.partition(".")[2])),
-        reasons=tuple(dict.fromkeys(why)),
+        reasons=tuple(dict.fromkeys(reason.text for reason in reasons(folder, cell))),
+        caveats=() if found.value is None else caveats(found),
         missing=found.missing,
     )
 
@@ -190,6 +188,8 @@ def own(name: str, runs: Sequence[Finished], today: str) -> Sheet:
 def _own(run: Finished | None, part: Callable[[Finished], Entry]) -> Entry | None:
     if run is None:
         return None
+    if unjudged(run):
+        return Entry(missing=UNJUDGED)
     if accuracy(run.predictions) is None:
         return Entry(missing=next((one.text for one in run.predictions if one.outcome == "refused"), "no labels"))
     return part(run)

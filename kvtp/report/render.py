@@ -96,7 +96,7 @@ def lines(sheet: Sheet) -> list[dict[str, Any]]:
             "low": entry.low,
             "high": entry.high,
             "difference": entry.difference,
-            "reason": "; ".join(entry.reasons),
+            "reason": "; ".join((*entry.reasons, *entry.caveats)),
             "missing": entry.missing,
         }
         for line in sheet.lines
@@ -135,20 +135,22 @@ def _rows(sheet: Sheet, stubs: Sequence[int], compared: bool, everywhere: str) -
     letters = ("".join(word) for size in count(1) for word in product(ascii_lowercase, repeat=size))
     marks: defaultdict[str, str] = defaultdict(lambda: next(letters))
 
-    def mark(entry: Entry | None) -> str:
+    def mark(entry: Entry | None, kind: str, kinds: Sequence[str]) -> str:
         if entry is None:
             return ""
         missing = entry.missing if entry.measured is None and entry.missing != everywhere else ""
-        told = ",".join(dict.fromkeys(marks[reason] for reason in (*entry.reasons, missing) if reason))
-        return f"{OPEN}{told}{CLOSE}" if told else ""
+        # of what is printed there, of the run here; where a line has no such row, on its first
+        told = entry.reasons if kind == kinds[0] else ()
+        told += (*entry.caveats, missing) if kind == ("measured" if "measured" in kinds else kinds[0]) else ()
+        letters = ",".join(dict.fromkeys(marks[reason] for reason in told if reason))
+        return f"{OPEN}{letters}{CLOSE}" if letters else ""
 
     rows = []
     for line in sheet.lines:
         kinds = _kinds(line)
         for kind in kinds:
             labels = [line.label[stub] if kind == kinds[0] else "" for stub in stubs]
-            marked = kind == ("measured" if "measured" in kinds else kinds[0])
-            cells = [_text(entry, kind) + (mark(entry) if marked else "") for entry in line.entries]
+            cells = [_text(entry, kind) + mark(entry, kind, kinds) for entry in line.entries]
             rows.append([*labels, *([kind] if compared else []), *cells])
     return rows, [f"{letter}: {reason}" for reason, letter in marks.items()]
 

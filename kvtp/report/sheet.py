@@ -8,8 +8,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Entry:
     """One number. `published`: as it is printed, `61.50`; None where nothing is. `measured` by a run, with its 95 %
-    interval, or `computed` without one, in the column's unit, shown with so many `digits`. `reasons`: why they are not
-    to be compared with what is printed; `missing`: why nothing was measured."""
+    interval, or `computed` without one, in the column's unit, shown with so many `digits`. Why they are not to be
+    compared: `reasons` lie in what is printed, `caveats` in what was measured. `missing`: why nothing was."""
 
     published: str | None = None
     measured: float | None = None
@@ -19,13 +19,14 @@ class Entry:
     digits: int = 2
     reasons: tuple[str, ...] = ()
     missing: str = ""
+    caveats: tuple[str, ...] = ()
 
     @property
     def difference(self) -> float | None:
         """Measured, or without a measurement computed, minus published; None where one is not there, or they cannot be
         compared."""
         own = self.computed if self.measured is None else self.measured
-        if self.published is None or own is None or self.reasons:
+        if self.published is None or own is None or self.reasons or self.caveats:
             return None
         return own - float(self.published)
 

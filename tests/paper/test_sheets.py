@@ -175,7 +175,7 @@ def test_a_refused_row_tells_why_it_has_no_costs(folder: Path) -> None:
 
 
 def test_a_caveat_forbids_the_difference(folder: Path) -> None:
-    """Told after the reasons of the figure itself, and only where there is a measurement."""
+    """Told beside the reasons of the figure itself, and only where there is a measurement."""
     rows = [row(entry, "mlvu", {"root": "miniature"}) for entry in (NONE, FASTVID)]
     runs = [finished(one, "11 10") for one in rows]
     sheet = table(folder, "vista_table3", Rows(rows, runs), same_for_all)
@@ -186,11 +186,12 @@ def test_a_caveat_forbids_the_difference(folder: Path) -> None:
     )
     assert first is not None
     assert (first.measured, first.difference) == (75, None)
-    assert first.reasons == ("on a generated miniature of the set",)
+    assert (first.reasons, first.caveats) == ((), ("on a generated miniature of the set",))
     assert second is not None
-    assert second.reasons == ("it is of fewer questions", "on a generated miniature of the set")
+    assert second.reasons == ("it is of fewer questions",)
+    assert second.caveats == ("on a generated miniature of the set",)
     assert other is not None
-    assert other.reasons == ()
+    assert (other.reasons, other.caveats) == ((), ())
 
 
 def test_a_run_that_two_entries_came_to_answers_both(folder: Path) -> None:

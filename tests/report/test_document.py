@@ -87,6 +87,8 @@ def test_without_exactly_one_pair_the_file_stays(tmp_path: Path, text: str) -> N
 
 
 def test_a_document_that_is_not_there_is_told_and_not_made(tmp_path: Path) -> None:
-    with pytest.raises(CommandError, match=r"none\.md must have one line"):
+    with pytest.raises(
+        CommandError, match=r"none\.md is no file; give a document that has the lines <!-- made --> and <!-- /made -->"
+    ):
         insert(tmp_path / "none.md", "made", "new")
     assert not list(tmp_path.iterdir())
