@@ -78,7 +78,7 @@ class SparseKVQA(AbstractBenchmark):
         source: Callable[..., VideoSet],
         split: str,
         limit: int | None,
-        beta: float | None = None,
+        beta: float | None,
     ) -> None:
         check_choice("benchmark.split", split, ("train", "val", "test"))
         if beta is not None:

@@ -97,7 +97,7 @@ def test_faults_are_named(home: Path, tmp_path: Path, reason: str) -> None:
     source = made(home, "benchmark.root=miniature").source
     folder = labelled(tmp_path, source, **FAULTS[reason])
     with pytest.raises(ValueError, match=reason) as error:
-        SparseKVQA(str(folder), str(home / "miniature"), partial(lambda: source), "test", None)
+        SparseKVQA(str(folder), str(home / "miniature"), partial(lambda: source), "test", None, None)
     assert "index.jsonl" in str(error.value)
-    whole = SparseKVQA(str(labelled(tmp_path, source)), str(home), partial(lambda: source), "test", None)
+    whole = SparseKVQA(str(labelled(tmp_path, source)), str(home), partial(lambda: source), "test", None, None)
     assert whole[0].relevance == (0, 5, 0, 1)
