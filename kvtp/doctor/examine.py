@@ -78,9 +78,13 @@ class Bystander(NoJudge):
 
 
 def settings(config: Mapping[str, Any]) -> tuple[type[VideoSet], dict[str, Any]]:
-    """A published set's class, and its constructor's arguments."""
-    judge = {"judge": None} if "judge" in config else {}
-    called = make("benchmark", {**config, **judge, "_partial_": True})
+    """Class and constructor's arguments of the published set that a section `benchmark` is about; ValueError where it
+    is about none."""
+    section = published(config)
+    if section is None:
+        raise ValueError(f"{config['_target_']} is no published set; examine_own looks at questions of one's own")
+    judge = {"judge": None} if "judge" in section else {}
+    called = make("benchmark", {**section, **judge, "_partial_": True})
     return called.func, called.keywords | {name: Bystander() for name in judge}
 
 

@@ -2,13 +2,14 @@
 
 import logging
 import re
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
+from zipfile import BadZipFile, ZipFile
 
 import wandb
 from wandb.apis.public import File, Run
@@ -16,24 +17,19 @@ from wandb.errors import UsageError
 
 from kvtp.command import CommandError
 from kvtp.config import Row
-from kvtp.logger.wandb import WHOLE
+from kvtp.logger.wandb import ARCHIVE, WHOLE
 from kvtp.progress import Steps
 from kvtp.store import Store
 
 log = logging.getLogger(__name__)
-NEEDED = {"predictions.jsonl", "summary.json"}
 PATIENCE = 30  # [s] for each answer of the server
 EVERY = 30  # [s] between lines of progress where there is no terminal
-STREAMS = 8  # files at a time
 UNFINISHED = (
     "not finished there: still running, or `wandb sync --no-skip-online <folder>/wandb/run-*`, where it ran, sends the "
     "rest"
 )
 ANEW = "move the run's own folder away, and scripts/eval.py with logger=wandb makes it anew"
-BARE = (
-    "finished there without predictions.jsonl and summary.json: logged by an earlier version, or they were deleted; "
-    + ANEW
-)
+BARE = f"finished there without {ARCHIVE}: logged by an earlier version, or it was deleted; {ANEW}"
 Item = TypeVar("Item")
 
 
@@ -45,8 +41,9 @@ def pull(rows: Sequence[Row], path: str, into: Path) -> dict[str, Path]:
     """Folders `into`/<run_id> of the rows that W&B has, by run_id.
 
     Of a row that is the newest finished run of the project `path` (`entity/project`) that bears the row's run_id as
-    its name and has its files. A folder comes whole or not at all, and one that is there is not fetched again; with all
-    there, W&B is not asked. Warnings name what is in W&B but not finished, or without files, or does not come whole.
+    its name and has its archive. A folder comes whole or not at all, and one that is there is not fetched again; with
+    all there, W&B is not asked. Warnings name what is in W&B but not finished, or without an archive, or does not come
+    whole.
 
     CommandError where `path` is none, where W&B cannot be asked (in a terminal its client first asks for a key that it
     does not know), and where nothing came whole of what should have.
@@ -71,8 +68,8 @@ def pull(rows: Sequence[Row], path: str, into: Path) -> dict[str, Path]:
         for run_id, runs in found.items():
             ended = [run for run in runs if run.state == "finished"]
             try:
-                if files := next(filter(None, (_files(path, run) for run in ended)), None):
-                    _fetch(files, folders[run_id])
+                if archive := next(filter(None, (_archive(path, run) for run in ended)), None):
+                    _fetch(archive, folders[run_id])
                     whole[run_id] = folders[run_id]
                 else:
                     without[BARE if ended else UNFINISHED].append(run_id)
@@ -99,11 +96,8 @@ def _runs(path: str, names: Sequence[str]) -> dict[str, list[Run]]:
     return {name: runs for name, runs in found.items() if runs}
 
 
-def _files(path: str, run: Run) -> list[File]:
-    """What makes it whole elsewhere; nothing where what it needs is not there. Any other name of the server's, and
-    with it one that leads out of the folder, is let alone."""
-    files = [file for file in _asked(path, run.files) if WHOLE.fullmatch(file.name)]
-    return files if {file.name for file in files} >= NEEDED else []
+def _archive(path: str, run: Run) -> File | None:
+    return next(iter(_asked(path, lambda: run.files(names=[ARCHIVE]))), None)
 
 
 def _asked(path: str, question: Callable[[], Iterable[Item]]) -> list[Item]:
@@ -126,23 +120,19 @@ def _asked(path: str, question: Callable[[], Iterable[Item]]) -> list[Item]:
         ) from error
 
 
-def _fetch(files: Sequence[File], folder: Path) -> None:
-    """Torn if they do not come whole."""
+def _fetch(file: File, folder: Path) -> None:
+    """Torn if it does not come whole. Any name in the archive that is not of a run's files, and with it one that leads
+    out of the folder, is let alone."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=".pull-") as place, ThreadPoolExecutor(STREAMS) as pool:
+    with TemporaryDirectory(dir=folder.parent, prefix=".pull-") as place:
         new = Path(place) / folder.name
         try:
-            list(pool.map(lambda file: _download(file, new), files))
-        except wandb.Error as error:
+            with file.download(root=place) as text, ZipFile(text.name) as archive:
+                archive.extractall(new, [name for name in archive.namelist() if WHOLE.fullmatch(name)])
+        except (wandb.Error, BadZipFile, EOFError, zlib.error) as error:
             raise Torn(_line(error)) from error
         _check(new, folder.name)
         new.rename(folder)
-
-
-def _download(file: File, folder: Path) -> None:
-    file.download(root=str(folder)).close()
-    if file.size not in (0, size := (folder / file.name).stat().st_size):  # 0: also where the server does not tell
-        raise Torn(f"{file.name} has {size} of {file.size} bytes")
 
 
 def _check(folder: Path, run_id: str) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from glob import escape
 from pathlib import Path
-from shutil import copyfile
 from typing import Any, ClassVar
 from uuid import uuid4
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import wandb
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -20,7 +20,8 @@ from kvtp.logger.base import AbstractLogger, Sample
 
 log = logging.getLogger(__name__)
 MODES = ("auto", "online", "offline")
-WHOLE = re.compile(  # files, named from a run's folder, that make it whole elsewhere (`kvtp.logger.pull`)
+ARCHIVE = "run.zip"
+WHOLE = re.compile(  # files in it, named from a run's folder, that make the run whole elsewhere (`kvtp.logger.pull`)
     r"predictions\.jsonl|summary\.json|samples/\w+\.(json|png)"
     r"|\.hydra/(config\.yaml|overrides\.yaml|questions|weights|parser|videos|accounting|sessions\.\d+\.jsonl)"
 )
@@ -50,7 +51,7 @@ class Wandb(AbstractLogger):
     API key is known. Where the server does not answer within `timeout` [s] it is offline. A run that is resumed is one
     W&B run.
 
-    It also keeps the files of an evaluation that is over (`WHOLE`), as files of the W&B run under their own names.
+    It also keeps the files of an evaluation that is over (`WHOLE`): in one archive, a file of the W&B run.
 
     All that W&B keeps lies in `folder`/wandb, unless its own environment variables say otherwise.
     """
@@ -157,14 +158,15 @@ class Wandb(AbstractLogger):
         self._keep()
 
     def _keep(self) -> None:
-        """Copies: what is sent later is what the run said now, though its folder be moved or written on by then."""
-        kept = Path(self.run.dir)
-        for path in sorted(self.folder.glob("*.json*")) + sorted(self.folder.glob("*/*")):
-            name = path.relative_to(self.folder).as_posix()
-            if WHOLE.fullmatch(name) and path.is_file():
-                (kept / name).parent.mkdir(exist_ok=True)
-                copyfile(path, kept / name)
-                self.run.save(escape(str(kept / name)), base_path=escape(str(kept)), policy="now")
+        """As it is now: it is sent later, when the folder may have been moved or written on. Packed, as it lies below
+        the run's own folder, where whoever looks for summary.json shall find one."""
+        kept = Path(self.run.dir) / ARCHIVE
+        with ZipFile(kept, "w", ZIP_DEFLATED) as archive:
+            for path in sorted(self.folder.glob("*.json*")) + sorted(self.folder.glob("*/*")):
+                name = path.relative_to(self.folder).as_posix()
+                if WHOLE.fullmatch(name) and path.is_file():
+                    archive.write(path, name)
+        self.run.save(escape(str(kept)), base_path=escape(str(kept.parent)), policy="now")
 
     @rank_zero_only
     @harmless

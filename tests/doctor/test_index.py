@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sick import errors, section
 
+from kvtp.command import groups
 from kvtp.config import Row
 from kvtp.doctor.examine import examine
 from kvtp.doctor.finding import Finding
@@ -18,19 +19,22 @@ def whole(healthy: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (miniature("sparsekv_qa", healthy) / "index.jsonl").read_text().splitlines()]
 
 
-def examined(rows: list[dict[str, Any]], healthy: Path, root: Path, questions: str = "miniature") -> list[Finding]:
-    """What is told of an index of these rows in `root`, over Video-MME in `questions`."""
+def examined(
+    rows: list[dict[str, Any]], healthy: Path, root: Path, questions: str = "miniature", option: str = "sparsekv_qa"
+) -> list[Finding]:
+    """What is told of an index of these rows in `root`, over the option's set in `questions`."""
     (root / "index.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = section("sparsekv_qa", root=str(root), miniatures=str(healthy))
+    config = section(option, root=str(root), miniatures=str(healthy))
     config["source"] |= {"root": questions, "miniatures": str(healthy)}
     shared: dict[str, Any] = {"benchmark": config, "frames": {"workers": 1, "timeout": 60.0}}
-    told = examine(Row("one", "one", root, {"benchmark": "sparsekv_qa"}, (), shared), False)
+    told = examine(Row("one", "one", root, {"benchmark": option}, (), shared), False)
     assert told is not None
     return errors(told.findings)
 
 
-def test_a_whole_index(whole: list[dict[str, Any]], healthy: Path, tmp_path: Path) -> None:
-    assert examined(whole, healthy, tmp_path) == []
+@pytest.mark.parametrize("option", [name for name in groups()["benchmark"] if name.startswith("sparsekv_qa")])
+def test_a_whole_index(option: str, whole: list[dict[str, Any]], healthy: Path, tmp_path: Path) -> None:
+    assert examined(whole, healthy, tmp_path, option=option) == []
 
 
 def test_every_row_that_breaks_a_rule_is_told(whole: list[dict[str, Any]], healthy: Path, tmp_path: Path) -> None:

@@ -1,16 +1,18 @@
 """Runs brought back by W&B's own client from a server of our own; what a folder says is read by kvtp.store, before and
 after."""
 
+import io
 import json
 import os
 import re
 import stat
+from collections.abc import Mapping
 from dataclasses import asdict, replace
-from math import ceil
 from pathlib import Path
+from zipfile import ZipFile, ZipInfo
 
 import pytest
-from logger.wandb_server import PAGE, Server
+from logger.wandb_server import Server
 from PIL import Image
 
 from kvtp.command import CommandError
@@ -58,6 +60,15 @@ def written(folder: Path, run_id: str = RUN, text: str = "B\n\u2028") -> dict[st
     }
 
 
+def packed(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """As the server has them; the same for the same."""
+    whole = io.BytesIO()
+    with ZipFile(whole, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(ZipInfo(name), content)
+    return {"run.zip": whole.getvalue()}
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, bytes]:
     return written(tmp_path / "local")
@@ -89,22 +100,22 @@ def test_what_is_logged_is_what_is_pulled(bare: Path, server: Server) -> None:
     assert not server.asked
 
 
-def test_the_newest_that_is_finished_and_has_its_files_comes(
+def test_the_newest_that_is_finished_and_has_its_archive_comes(
     server: Server, files: dict[str, bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Of all rows in one question, however many pages its answer has."""
     newer = written(tmp_path / "newer", text="newer")
-    server.add(RUN, files)
-    server.add(RUN, newer)
-    server.add("another", files)
-    server.add(OTHER, written(tmp_path / "other", OTHER))
+    server.add(RUN, packed(files))
+    server.add(RUN, packed(newer))
+    server.add("another", packed(files))
+    server.add(OTHER, packed(written(tmp_path / "other", OTHER)))
     server.add(RUN, {"summary.json": b"{}", "config.yaml": b"W&B's own"})
     for _ in range(60):
-        server.add(RUN, files, "crashed")
+        server.add(RUN, packed(files), "crashed")
     found = pull([row(RUN), row("absent"), row(OTHER), row(RUN)], PROJECT, tmp_path / "into")
     assert found == {name: tmp_path / "into" / name for name in (RUN, OTHER)}
     assert {row.text for row in Store(found[RUN]).finished() or ()} == {"newer"}
-    listings = 1 + 2 * ceil(len(files) / PAGE)  # of the one without, and of the two that come
+    listings = 1 + 2  # of the one without, and of the two that come
     assert [word for word in server.asked if word[0] in "RV"] == ["Viewer", "Runs", "Runs", *["RunFiles"] * listings]
     assert not [line for line in caplog.messages if "W&B's" in line]
 
@@ -114,16 +125,22 @@ def test_what_cannot_come_is_named(
 ) -> None:
     for name in ("old", "older"):
         server.add(name, {"config.yaml": b"", "wandb-summary.json": b"{}"})
-    server.add("half", {name: content for name, content in files.items() if name != "predictions.jsonl"})
-    server.add("now", files, "running")
+    server.add("half", {"run.zip.new": b""})
+    server.add("now", packed(files), "running")
     into = tmp_path / "into"
     assert pull([row(name) for name in ("old", "older", "half", "now", "absent")], PROJECT, into) == {}
     assert [line.partition(":")[0] for line in caplog.messages if PROJECT in line] == [
         f"old, older, half in W&B's {PROJECT}",
         f"now in W&B's {PROJECT}",
     ]
-    assert "predictions.jsonl" in caplog.text
+    assert "run.zip" in caplog.text
     assert not into.exists()
+
+
+def spoilt(files: Mapping[str, bytes]) -> bytes:
+    """Bytes of its predictions are others."""
+    (whole,) = packed(files).values()
+    return whole.replace(b'"question_id"', b'"question_ie"')
 
 
 def _cut(files: dict[str, bytes], name: str, bytes_: int) -> None:
@@ -133,9 +150,12 @@ def _cut(files: dict[str, bytes], name: str, bytes_: int) -> None:
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (lambda server, files: server.short.update({"predictions.jsonl": 50}), "unexpected EOF"),
-        (lambda server, files: server.sizes.update({"summary.json": 999}), r"summary.json has \d+ of 999 bytes"),
-        (lambda server, files: server.gone.add(".hydra/weights"), "404"),
+        (lambda server, files: server.short.update({"run.zip": 50}), "unexpected EOF"),
+        (lambda server, files: server.instead.update({"run.zip": b"<html>"}), "not a zip file"),
+        (lambda server, files: server.instead.update({"run.zip": spoilt(files)}), "Bad CRC-32 for file"),
+        (lambda server, files: server.gone.add("run.zip"), "404"),
+        (lambda server, files: files.pop("predictions.jsonl"), "No such file"),
+        (lambda server, files: files.pop("summary.json"), "No such file"),
         (lambda server, files: _cut(files, "predictions.jsonl", -1), "1 of 2 predictions"),
         (lambda server, files: files.update({"predictions.jsonl": b'{"x": 1}\n{}\n'}), "1 is no prediction"),
         (lambda server, files: files.update({"summary.json": b'{"run'}), "Unterminated string"),
@@ -153,16 +173,16 @@ def test_a_run_comes_whole_or_not_at_all(
 ) -> None:
     """And no other suffers; alone it is an error of one line."""
     into = tmp_path / "into"
-    server.add(RUN, files)
     harm(server, files)
+    server.add(RUN, packed(files))
     with pytest.raises(CommandError, match=rf"^{re.escape(RUN)} does not come whole from W&B's {PROJECT} .*{said}.*$"):
         pull([row(RUN)], PROJECT, into)
     assert not list(into.iterdir())
-    server.short, server.gone, server.sizes = {}, set(), {}
-    if server.runs["id0"].files == written(tmp_path / "again"):
+    server.short, server.gone, server.instead = {}, set(), {}
+    if server.runs["id0"].files == packed(written(tmp_path / "again")):
         assert pull([row(RUN)], PROJECT, into) == {RUN: into / RUN}, "harmed on its way only"
         return
-    server.add(OTHER, written(tmp_path / "other", OTHER))
+    server.add(OTHER, packed(written(tmp_path / "other", OTHER)))
     assert pull([row(RUN), row(OTHER)], PROJECT, into) == {OTHER: into / OTHER}
     assert os.listdir(into) == [OTHER]
     assert sum(f"{RUN} does not come whole" in line for line in caplog.messages) == 1
@@ -171,8 +191,8 @@ def test_a_run_comes_whole_or_not_at_all(
 def test_a_folder_that_came_to_harm_here_is_named(
     server: Server, files: dict[str, bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.add(RUN, files)
-    server.add(OTHER, written(tmp_path / "other", OTHER))
+    server.add(RUN, packed(files))
+    server.add(OTHER, packed(written(tmp_path / "other", OTHER)))
     into = tmp_path / "into"
     found = pull([row(RUN), row(OTHER)], PROJECT, into)
     (found[RUN] / "predictions.jsonl").unlink()
@@ -181,14 +201,11 @@ def test_a_folder_that_came_to_harm_here_is_named(
     assert "remove it" in caplog.messages[-1]
 
 
-def test_no_name_of_the_servers_leads_out_of_the_folder(
-    server: Server, files: dict[str, bytes], tmp_path: Path
-) -> None:
+def test_no_name_in_an_archive_leads_out_of_the_folder(server: Server, files: dict[str, bytes], tmp_path: Path) -> None:
     names = ("../x", "/x", "samples/../../x.png", ".hydra/..", "samples/a/../../../x.png", "..\\x", "samples/..\\x.png")
-    server.add(RUN, files | dict.fromkeys(names, b"x"))
+    server.add(RUN, packed(files | dict.fromkeys(names, b"x")))
     into = tmp_path / "deep" / "into"
     pull([row(RUN)], PROJECT, into)
-    assert not set(server.asked) & set(names)
     came = {name for name in files if name != "predictions.0.jsonl"}
     assert set(inside(tmp_path / "deep")) == {f"into/{RUN}/{name}" for name in came}
 
@@ -203,7 +220,7 @@ def test_without_a_key_a_project_or_an_answer_nothing_comes(
     server: Server, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each in one line that names the way out."""
-    server.add(RUN, files)
+    server.add(RUN, packed(files))
 
     def refused(path: str = PROJECT) -> str:
         with pytest.raises(CommandError) as caught:
@@ -228,8 +245,8 @@ def test_without_a_key_a_project_or_an_answer_nothing_comes(
 def test_what_has_come_stays_when_the_network_goes(
     server: Server, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.add(OTHER, written(tmp_path / "other", OTHER))
-    server.add(RUN, files)
+    server.add(OTHER, packed(written(tmp_path / "other", OTHER)))
+    server.add(RUN, packed(files))
     fetch = module._fetch
 
     def last(*given) -> None:
@@ -244,4 +261,4 @@ def test_what_has_come_stays_when_the_network_goes(
     server.asked.clear()
     assert len(pull([row(RUN), row(OTHER)], PROJECT, tmp_path / "into")) == 2
     assert json.loads((tmp_path / "into" / came / "summary.json").read_text())["run_id"] == came
-    assert server.asked.count("summary.json") == 1
+    assert server.asked.count("run.zip") == 1

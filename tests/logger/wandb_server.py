@@ -11,7 +11,6 @@ from typing import Any
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-PAGE = 3  # of files; the client asks for 50
 ANY = re.compile(r"/.*")
 
 
@@ -28,8 +27,8 @@ class Entry:
 
 class Server:
     """`runs` of `project` by W&B's own id. `asked`: the GraphQL operations and, of files, the names sent. `short`: file
-    → with how many of its bytes its connection breaks off; `gone`: files that are listed and not there; `sizes`: what
-    is told instead of a size. `shut`: the status with which all is refused. `stalls`: whether it takes no file."""
+    → with how many of its bytes its connection breaks off; `gone`: files that are listed and not there; `instead`:
+    what comes in a file's place. `shut`: the status with which all is refused. `stalls`: whether it takes no file."""
 
     def __init__(self, project: str) -> None:
         self.project = project
@@ -37,7 +36,7 @@ class Server:
         self.asked: list[str] = []
         self.short: dict[str, int] = {}
         self.gone: set[str] = set()
-        self.sizes: dict[str, int | None] = {}
+        self.instead: dict[str, bytes] = {}
         self.shut: int | None = None
         self.stalls = False
         self.ended = Event()
@@ -81,6 +80,7 @@ class Server:
         self.asked.append(name)
         if name in self.gone:
             return Response("not found", 404)
+        content = self.instead.get(name, content)
         answer = Response(content[: self.short.get(name)])
         answer.headers["Content-Length"] = str(len(content))
         answer.automatically_set_content_length = False
@@ -127,11 +127,12 @@ class Server:
     def _files(self, given: dict[str, Any]) -> dict[str, Any]:
         run = self.runs[given["name"]]
         nodes = [
-            {"id": name, "name": name, "sizeBytes": self.sizes.get(name, len(content)), "md5": None, "mimetype": ""}
+            {"id": name, "name": name, "sizeBytes": len(content), "md5": None, "mimetype": ""}
             | {"url": f"{self.url}/stored/{run.id}/{name}", "directUrl": None, "updatedAt": None}
             for name, content in run.files.items()
+            if name in given["fileNames"] or not given["fileNames"]
         ]
-        page = _page(nodes, given.get("fileCursor"), PAGE)
+        page = _page(nodes, given.get("fileCursor"), given["fileLimit"])
         return {"project": {"internalId": "1", "run": {"fileCount": len(nodes), "files": page}}}
 
     def _upsert(self, given: dict[str, Any]) -> dict[str, Any]:

@@ -240,8 +240,8 @@ def test_every_row_has_its_printed_lines(name: str) -> None:
 
 
 def test_what_a_row_says_beside_its_line_depends_on_backbone_and_benchmark_alone() -> None:
-    """Prompts, frames and pooling are the host's on that set, in every table and for every method: what LLM-VTP prints in both
-    tables 1 and 8 (51.1, 54.9) is one run."""
+    """Prompts, frames and pooling are the host's on that set, in every table and for every method: what LLM-VTP prints
+    in both tables 1 and 8 (51.1, 54.9) is one run."""
     seen: dict[Any, set[Any]] = defaultdict(set)
     for name in COUNTS:
         for row in cells(name):
