@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 
 MARKERS = "osD^vP*Xhd"
 
@@ -110,11 +111,13 @@ def heat(lines: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> Figu
     table = np.array(
         [[np.nan if line.get(key) is None else line[key] for key in columns] for line in lines], dtype=float
     )
-    figure = Figure(figsize=(2.6 + 0.9 * len(columns), 0.8 + 0.26 * len(lines)), layout="constrained")
+    names = [f"{line['label']} {_kept(line)}" for line in lines]
+    across = 1 + max(TextPath((0, 0), name, size=8).get_extents().width for name in names) / 72  # [in] of the longest
+    figure = Figure(figsize=(across + 0.9 * len(columns), 0.8 + 0.26 * len(lines)), layout="constrained")
     panel = figure.subplots()
     panel.imshow(table, cmap="viridis", vmin=0, vmax=100, aspect="auto")
     panel.set_xticks(range(len(columns)), list(columns.values()), fontsize=8)
-    panel.set_yticks(range(len(lines)), [f"{line['label']} {_kept(line)}" for line in lines], fontsize=8)
+    panel.set_yticks(range(len(lines)), names, fontsize=8)
     panel.xaxis.tick_top()
     for (row, column), value in np.ndenumerate(table):
         said = "–" if np.isnan(value) else f"{value:.0f}"

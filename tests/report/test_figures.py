@@ -59,6 +59,17 @@ def test_heat_says_every_number() -> None:
     assert [label.get_text() for label in panel.get_yticklabels()] == ["none ", "tome 0.2", "tome 0.1", "pool 0.1"]
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("length", [1, 40, 150])
+def test_heat_has_room_for_its_labels(length: int) -> None:
+    """However long: left of the squares, which stay as wide as they are."""
+    drawn = heat([{**line, "label": "m" * length} for line in LINES], {"kind/a": "a", "kind/b": "b"})
+    drawn.draw_without_rendering()
+    panel = drawn.axes[0]
+    assert min(label.get_window_extent().x0 for label in panel.get_yticklabels()) >= 0
+    assert panel.get_window_extent().width / drawn.dpi == pytest.approx(2 * 0.9, abs=1)
+
+
 def test_svg_stands_alone() -> None:
     drawn = svg(pareto(LINES))
     assert drawn.startswith("<svg")
