@@ -53,7 +53,8 @@ class Row:
     """One run: one method on one backbone over one benchmark at one retention ratio.
 
     `choices`: the option chosen of each group; `config`: plain and resolved. `entry`: what an experiment's row says,
-    with one benchmark; `same`: other entries that came to the same run.
+    with one benchmark, the one that is asked; `same`: other entries that came to the same run; `given`: what the
+    command line says for all rows.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Row:
     config: Mapping[str, Any]
     entry: Mapping[str, Any] = field(default_factory=dict)
     same: tuple[Mapping[str, Any], ...] = ()
+    given: tuple[str, ...] = ()
 
     @property
     def retention_ratio(self) -> float | None:
@@ -100,10 +102,10 @@ def compose_rows(cfg: DictConfig, own: Collection[str] = (), always: Sequence[st
             )
     others: Mapping[str, Any] = _plain(cfg.stand_in, resolve=False) or {"instead": {}, "beside": {}}
     rows: dict[Path, Row] = {}
-    said = {line.key_or_group: line.value() for line in _parse(given)}
+    asked = {line.key_or_group: line.value() for line in _parse(given) if line.key_or_group == "benchmark"}
     for entry in entries:
-        told = {key: said.get(key, value) for key, value in entry.items()}
-        row = replace(_compose(_merge(given, _stood_in(entry, **others))), entry=told)
+        told = entry | {key: value for key, value in asked.items() if key in entry}
+        row = replace(_compose(_merge(given, _stood_in(entry, **others))), entry=told, given=tuple(given))
         known = rows.setdefault(row.folder, row)
         if told not in (known.entry, *known.same):  # two cells of a table may be one run
             rows[row.folder] = replace(known, same=(*known.same, told))

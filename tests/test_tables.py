@@ -169,6 +169,18 @@ def test_without_any_run(project_root: Path, tmp_path: Path, name: str) -> None:
     assert lines(folder / f"{table}.csv") == found
 
 
+@pytest.mark.parametrize(
+    "name", ["llm_vtp_table4", *(pytest.param(one, marks=pytest.mark.slow) for one in ("kvtp_table4", "vista_table5"))]
+)
+def test_costs_of_a_table_without_its_unpruned_row(project_root: Path, tmp_path: Path, name: str) -> None:
+    """All its rows prune; what they cost is told against the same model unpruned nevertheless."""
+    assert all(row["method"] != "none" for row in read(name)["rows"])
+    ran(Shell(project_root, tmp_path, "report.py"), f"experiment={name}", f"paths.data={tmp_path}")
+    told = [line for line in lines(tmp_path / "compare" / name / f"{name}.csv") if line["column"] == "FLOPs here"]
+    assert len(told) == len({(line["backbone"], line["method"], line["setting"]) for line in told}) > 1
+    assert all(5 < float(line["computed"]) < 70 for line in told), told
+
+
 THERE = "{method: random, benchmark: videomme, benchmark.root: miniature}"
 NO_SET = "{method: none, benchmark: mlvu, benchmark.root: nowhere}"
 NO_MODEL = "{method: tome, benchmark: videomme, benchmark.root: miniature, backbone.checkpoint: not/here}"

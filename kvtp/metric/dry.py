@@ -23,6 +23,7 @@ WORDS = 8  # of a question, for cues
 SCENES, STILL, STEP = 8, 0.6, 0.7  # of a film: how many, the share of cells that stay in one, how far others drift
 PER_TOKEN = ("probe_attention", "received_attention", "cls_attention")
 PER_PATCH = ("tower_keys", "tower_keys_full", "tower_states")
+DRAWN = ("film", *PER_TOKEN, *PER_PATCH, "frame_feature")
 
 
 class DryBackbone(AbstractBackbone):
@@ -37,13 +38,14 @@ class DryBackbone(AbstractBackbone):
 
     Where a method has cues inside the LLM, caches have keys and values of the true size, and the engine makes queries
     with a norm and a matrix of the true size: choosing costs what it does with weights, and cutting caches, too. All
-    layers share these, drawn once. What a cache policy does is told by sizes alone (`Idle`); as nothing is written,
-    none of the rows that it would hide from a reply are taken off the reply's FLOPs.
+    layers share these, drawn once. A film's tokens and each of its cues are drawn from seeds of their own, so what a
+    row costs does not hang on those that are metered with it. What a cache policy does is told by sizes alone (`Idle`);
+    as nothing is written, none of the rows that it would hide from a reply are taken off the reply's FLOPs.
     """
 
     def __init__(self, real: AbstractBackbone, text: int, reply: int, film: Film = "alike") -> None:
         self.real, self.text, self.reply, self.film = real, text, reply, film
-        self.random = torch.Generator().manual_seed(0)
+        self.random = _seeded("film")  # words, and what lies inside the LLM
         self.stored: tuple[Tensor, Tensor] | None = None  # keys and values of a layer, of as many rows as were seen
 
     @property
@@ -99,8 +101,8 @@ class DryBackbone(AbstractBackbone):
     def encode(self, frames: Frames, cues: frozenset[str]) -> VisualTokens:
         tokens = self.blank(len(frames), frames.size)
         count, width = len(tokens), self.vision_shape(frames.size).width
-        found = {name: self._noise(count).softmax(-1) for name in PER_TOKEN if name in cues}
-        found |= {name: self._noise(count, width) for name in PER_PATCH if name in cues}
+        found = {name: _noise(_seeded(name), count).softmax(-1) for name in PER_TOKEN if name in cues}
+        found |= {name: _noise(_seeded(name), count, width) for name in PER_PATCH if name in cues}
         if "frame_feature" in cues:
             found["frame_feature"] = self._wholes(tokens.frames, width)
         return replace(tokens, features=self._looks(tokens.frames, count // tokens.frames), cues=Cues(**found))
@@ -110,11 +112,11 @@ class DryBackbone(AbstractBackbone):
         return replace(tokens, features=self._looks(tokens.frames, len(tokens) // tokens.frames))
 
     def ask(self, tokens: VisualTokens, prompt: Prompt) -> VisualTokens:
-        words = self._noise(WORDS, self.shape.width)
+        words = _noise(self.random, WORDS, self.shape.width)
         return replace(tokens, cues=replace(tokens.cues, question_feature=words.mean(0), text_features=words))
 
     def embed(self, tokens: VisualTokens, prompt: Prompt) -> Prefill:
-        words = self._noise(self.text, self.shape.width)
+        words = _noise(self.random, self.text, self.shape.width)
         before, after = words.tensor_split([self.text // 2])
         kinds = words.new_zeros(len(LEVELS[self.newlines]), self.shape.width)
         return Prefill.lay_out(prompt, before, tokens, after, self.newlines, kinds)
@@ -124,7 +126,7 @@ class DryBackbone(AbstractBackbone):
             return Idle(self.shape, range(self.shape.layers), None).prefill(state, upto, site)
         if self.stored is None or self.stored[0].shape[2] < len(state):
             size = (1, self.shape.kv_heads, len(state), self.shape.head_dim)
-            self.stored = self._noise(*size), self._noise(*size)
+            self.stored = _noise(self.random, *size), _noise(self.random, *size)
         return Idle(self.shape, [self._block] * self.shape.layers, self.stored).prefill(state, upto, site)
 
     def generate(self, state: Prefill) -> Answer:
@@ -145,35 +147,34 @@ class DryBackbone(AbstractBackbone):
 
     @cached_property
     def _block(self) -> Block:
-        return Block(self.shape, self._noise(self.shape.heads * self.shape.head_dim, self.shape.width))
+        return Block(self.shape, _noise(self.random, self.shape.heads * self.shape.head_dim, self.shape.width))
 
     def _looks(self, frames: int, each: int) -> Float[Tensor, "K D"]:
-        return self._scenes(frames, each) if self.film == "scenes" else self._alike(frames, each)
+        drawn = self._scenes if self.film == "scenes" else self._alike
+        return drawn(frames, each, _seeded("film"))
 
     def _wholes(self, frames: int, width: int) -> Float[Tensor, "T C"]:
+        random = _seeded("frame_feature")
         if self.film == "alike":
-            return self._noise(frames, width)
-        scenes = self._noise(SCENES, width).repeat_interleave(torch.tensor(lengths(frames)), 0)
-        return scenes.add_(self._noise(frames, width), alpha=0.1)
+            return _noise(random, frames, width)
+        scenes = _noise(random, SCENES, width).repeat_interleave(torch.tensor(lengths(frames)), 0)
+        return scenes.add_(_noise(random, frames, width), alpha=0.1)
 
-    def _scenes(self, frames: int, each: int) -> Float[Tensor, "K D"]:
-        film = self._noise(frames, each, self.shape.width)
+    def _scenes(self, frames: int, each: int, random: torch.Generator) -> Float[Tensor, "K D"]:
+        film = _noise(random, frames, each, self.shape.width)
         for scene in film.split(lengths(frames)):  # in place, as a film is large
-            drifting = torch.rand(each, generator=self.random) >= STILL
+            drifting = torch.rand(each, generator=random) >= STILL
             scene[1:] *= STEP * drifting[:, None]
-            scene.cumsum_(0).add_(self._noise(*scene.shape), alpha=0.01)
+            scene.cumsum_(0).add_(_noise(random, *scene.shape), alpha=0.01)
         return film.flatten(0, 1)
 
-    def _alike(self, frames: int, each: int) -> Float[Tensor, "K D"]:
+    def _alike(self, frames: int, each: int, random: torch.Generator) -> Float[Tensor, "K D"]:
         time = torch.arange(frames)[:, None]
-        still = (self._noise(frames, each) > 0) & (time > 0)
+        still = (_noise(random, frames, each) > 0) & (time > 0)
         since = torch.where(still, 0, time).cummax(0).values  # the frame from which on a cell looks as it does
-        looks = self._noise(frames * each, self.shape.width)
+        looks = _noise(random, frames * each, self.shape.width)
         features = looks[(since * each + torch.arange(each)).flatten()]
-        return features.add_(self._noise(frames * each, self.shape.width), alpha=0.5)
-
-    def _noise(self, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=self.random)
+        return features.add_(_noise(random, frames * each, self.shape.width), alpha=0.5)
 
 
 def lengths(frames: int) -> list[int]:
@@ -219,4 +220,12 @@ class Deaf(AbstractScout):
 
 
 def _drawn(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    return _noise(_seeded("film"), *shape)
+
+
+def _seeded(name: str) -> torch.Generator:
+    return torch.Generator().manual_seed(DRAWN.index(name))
+
+
+def _noise(random: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=random)

@@ -86,8 +86,9 @@ def _per_video(run: Sequence[tuple[str, float]], videos: Sequence[str]) -> tuple
     return np.bincount(at, worths, len(videos)), np.bincount(at, minlength=len(videos)).astype(float)
 
 
-def compare(first: Sequence[Prediction], second: Sequence[Prediction]) -> Comparison:
-    """ValueError unless both answered the same questions."""
+def compare(first: Sequence[Prediction], second: Sequence[Prediction], flips: int = RESAMPLES) -> Comparison:
+    """`flips`: of signs, for `p`, which is at least 2 / (flips + 1). ValueError unless both answered the same
+    questions."""
     before = {row.question_id: row for row in first if row.answer is not None}
     after = {row.question_id: row for row in second if row.answer is not None}
     if before.keys() != after.keys():
@@ -100,7 +101,9 @@ def compare(first: Sequence[Prediction], second: Sequence[Prediction]) -> Compar
     changes = [change for _, change in scores]
     won, lost = sum(change > 0 for change in changes), sum(change < 0 for change in changes)
     mcnemar = binomtest(won, won + lost).pvalue if won + lost else 1.0
-    return Comparison(100 * float(np.mean(changes)), *mean_interval(scores), _sign_flips(scores), mcnemar, won, lost)
+    return Comparison(
+        100 * float(np.mean(changes)), *mean_interval(scores), _sign_flips(scores, flips), mcnemar, won, lost
+    )
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -112,7 +115,7 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _sign_flips(scores: Sequence[tuple[str, float]]) -> float:
+def _sign_flips(scores: Sequence[tuple[str, float]], flips: int) -> float:
     sums, _ = _by_cluster(scores)
     if len(sums) < 2:
         return 1.0  # both signs of one video are equally extreme
@@ -122,7 +125,7 @@ def _sign_flips(scores: Sequence[tuple[str, float]]) -> float:
             lambda total, axis: total.sum(axis),
             permutation_type="samples",
             vectorized=True,
-            n_resamples=RESAMPLES,
+            n_resamples=flips,
             batch=BATCH,
             rng=np.random.default_rng(SEED),
         ).pvalue

@@ -19,7 +19,7 @@ from kvtp.store import write_whole
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # raised whenever this module would tell a row's costs otherwise than before
+VERSION = 2  # raised whenever this module would tell a row's costs otherwise than before
 SIZE = (360, 640)  # height and width of the pictures
 REPLY = 8  # tokens
 STAGES = ("backbone", "scout", "relevance", "budget", "pruner")
@@ -57,9 +57,8 @@ def computed(rows: Sequence[Row], cache: Path) -> list[Computed]:
     LLM-VTP's must have had (`kvtp.metric.published.PROMPTS`). Whatever a row names, and whether that lies here or not,
     its networks are of released sizes: its backbone; SigLIP-so400m, with KVTP's fusion head where that is asked for;
     BLIP-2 with ViT-g. The tokenizers of the last two are the tiny models': with padding=max_length SigLIP reads 64
-    tokens whatever the words; the scout's question has a few pieces more than it would have. Rows on one backbone are
-    metered together, on one film of noise: of what a method that merges tokens leaves of it, the third digit hangs on
-    that draw, and so on the rows that it was asked with.
+    tokens whatever the words; the scout's question has a few pieces more than it would have. Films are one and the same
+    noise: of what a method that merges tokens leaves of it, the third digit hangs on that draw.
     """
     found: dict[str, Computed] = {}
     lacking: dict[str, Row] = {}
@@ -151,7 +150,9 @@ def _settings(row: Row) -> dict[str, Any]:
     no shape is known."""
     used_on, said = row.choices["backbone"], row.entry.get("backbone")
     if said not in (None, used_on):
-        raise CommandError(f"{used_on} stands in for {said}; the report without debug=tiny tells what that costs")
+        raise CommandError(
+            f"{used_on} stands in for {said}; the report of the table as it stands tells what that costs"
+        )
     stages = {stage: _on_shapes(stage, row) for stage in STAGES}
     used = sorted({value for section in stages.values() for value in section.values() if _is_shape(value)})
     configs = [ROOT / folder / "config.json" for folder in used]

@@ -13,33 +13,38 @@ from kvtp.config import Row
 from kvtp.metric.costs import costs
 from kvtp.metric.statistics import Part, estimate
 from kvtp.paper import join
-from kvtp.paper.measure import Finished, unjudged
-from kvtp.paper.published import Cell, read
+from kvtp.paper.measure import Finished, Found, caveats, unjudged
+from kvtp.paper.published import Cell, read, reasons
 
 FLOPS = "flops"  # an axis: THOP's, of the unpruned model's [%]
 MEAN = "mean of the benchmarks"
+DOUBTED = {"misprint", "duplicate"}  # kinds of reasons
 
 
 def printed(folder: Path, tables: Sequence[str], axis: str) -> list[dict[str, Any]]:
     """Of each line the mean of its benchmarks' accuracies, the printed one if there is one: `series`, the axis' value
-    (None: a level across)."""
+    (None: a level across), whether a figure that it stands on is `doubted`."""
     found = []
     for name in tables:
         lines: dict[tuple[str, ...], list[Cell]] = defaultdict(list)
         for cell in read(folder, name):
             lines[cell.backbone, cell.method, cell.setting].append(cell)
         for (backbone, method, _), line in lines.items():
-            scores = [float(cell.value) for cell in line if cell.metric == "accuracy" and cell.value and _whole(cell)]
+            scores = [cell for cell in line if cell.metric == "accuracy" and cell.value and _whole(cell)]
             entries = join.entries(line[0])
             if not scores or not entries:
                 continue
-            told = next((cell.figure for cell in line if cell.metric == "average_score" and cell.value), None)
+            used = [cell for cell in line if cell.metric == "average_score" and cell.value][:1] or scores
             share = next((cell.figure for cell in line if cell.metric == "flops_ratio"), None)
             place = share if axis == FLOPS else entries[0].get(axis)
-            found.append(
-                {"panel": MEAN, "series": f"{backbone} {method}", axis: place, "accuracy": told or mean(scores)}
-            )
+            point = {"panel": MEAN, "series": f"{backbone} {method}", axis: place}
+            point |= {"accuracy": mean(float(cell.value) for cell in used)}
+            found.append({**point, "doubted": any(_doubted(folder, cell) for cell in used)})
     return found
+
+
+def _doubted(folder: Path, cell: Cell) -> bool:
+    return any(reason.kind in DOUBTED for reason in reasons(folder, cell))
 
 
 def _whole(cell: Cell) -> bool:
@@ -49,8 +54,8 @@ def _whole(cell: Cell) -> bool:
 
 def measured(rows: Sequence[Row], runs: Sequence[Finished], axis: str, panels: bool) -> list[dict[str, Any]]:
     """Of runs that differ in the benchmark alone the mean of their accuracies [%] with its interval; of `panels` each
-    benchmark on its own. `rows`: all of the experiment.
-    `on`: the backbone that stood in for the one that `series` names."""
+    benchmark on its own. `rows`: all of the experiment. A run in which too many questions failed has no point.
+    `on`: the backbone that stood in for the one that `series` names; `caveats`: all that tells it from the paper's."""
     asked: dict[Any, int] = defaultdict(int)
     groups: dict[Any, list[Finished]] = defaultdict(list)
     finished = {run.row.run_id: run for run in runs}
@@ -67,7 +72,8 @@ def measured(rows: Sequence[Row], runs: Sequence[Finished], axis: str, panels: b
     found = []
     for (panel, said), each in groups.items():
         if len(each) < sets[panel] or any(
-            accuracy(run.predictions) is None or unjudged(run) or not costs(run.predictions) for run in each
+            accuracy(run.predictions) is None or unjudged(run) or not run.told["valid"] or not costs(run.predictions)
+            for run in each
         ):
             continue  # a mean of fewer benchmarks would be another figure
         entry, row = dict(said), each[0].row
@@ -88,13 +94,16 @@ def measured(rows: Sequence[Row], runs: Sequence[Finished], axis: str, panels: b
         place = mean(share) if axis == FLOPS else _value(each[0], axis)
         on = row.choices["backbone"]
         point = {"panel": panel, "series": series, axis: place, "accuracy": value, "low": low, "high": high}
-        found.append({**point, "on": None if entry.get("backbone", on) == on else on})
+        point |= {"on": None if entry.get("backbone", on) == on else on}
+        found.append({**point, "caveats": caveats(Found(value, runs=tuple(each)))})
     return found
 
 
 def _value(run: Finished, axis: str) -> float | None:
-    """What the experiment's row says; a stand-in may be set otherwise."""
+    """What the experiment's row says, a stand-in may be set otherwise; or else what holds for all rows."""
     if axis == "retention_ratio":
         return run.row.retention_ratio
-    said = run.row.entry.get(axis, OmegaConf.select(OmegaConf.create(dict(run.row.config)), axis))
+    said = OmegaConf.select(OmegaConf.create(dict(run.row.config)), axis)
+    if not any(word.startswith(f"{axis}=") for word in run.row.given):
+        said = run.row.entry.get(axis, said)
     return float(said) if isinstance(said, int | float) and run.row.retention_ratio is not None else None

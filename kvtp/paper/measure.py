@@ -26,6 +26,7 @@ from kvtp.types import Prediction
 
 NOT_RUN = "not run"
 UNJUDGED = "replies are not judged yet: the same command of scripts/eval.py asks the judge again"
+TRAINED = "${paths.outputs}/train/"  # in a row of an experiment
 LETTERS = {  # of Video-ChatGPT's aspects, as LLM-VTP prints them
     "CI": "correctness",
     "DO": "detail orientation",
@@ -298,13 +299,15 @@ def _questions(row: Row) -> list[Any]:
 
 def caveats(found: Found) -> tuple[str, ...]:
     """Why what these runs measured is not what the paper did: another model, set or judge than the row says, not all of
-    it, or other settings."""
+    it, weights of one's own training, or other settings."""
     told: dict[str, None] = {}
     for run in found.runs:
         row, config = run.row, run.row.config["benchmark"]
         said = row.entry.get("backbone", row.choices["backbone"])
         if said != row.choices["backbone"]:
             told[f"run on {row.choices['backbone']}, not on {said}"] = None
+        if any(str(value).startswith(TRAINED) for value in row.entry.values()):
+            told["with weights trained here: the authors' are not public"] = None
         if config.get("root") == "miniature":
             told["on a generated miniature of the set"] = None
         elif config.get("limit") is not None:
@@ -322,8 +325,8 @@ def caveats(found: Found) -> tuple[str, ...]:
 
 def _by_hand(row: Row) -> list[str]:
     """Words of a command line that change what the table's row predicts, but for those told in other words."""
-    told = {*row.entry, "benchmark.root", "benchmark.limit", *map(".".join, NEUTRAL)}
+    told = {"backbone", "benchmark", "benchmark.root", "benchmark.limit", *map(".".join, NEUTRAL)}
     told |= {f"judge.{key}" for key in ASKING}
-    keys = {word: word.partition("=")[0].lstrip("+~") for word in row.overrides}
-    stages = {*STAGES, "judge", "seed"}
+    keys = {word: word.partition("=")[0].lstrip("+~") for word in row.given}
+    stages = {*STAGES, "method", "retention_ratio", "judge", "seed"}
     return [word for word, key in keys.items() if key not in told and re.split(r"[.@]", key)[0] in stages]

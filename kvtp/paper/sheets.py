@@ -81,19 +81,17 @@ def table(folder: Path, name: str, rows: Rows, compute: Callable[[Sequence[Row]]
 def spent(
     lines: Mapping[Label, Sequence[Cell]], rows: Rows, compute: Callable[[Sequence[Row]], list[Computed]]
 ) -> dict[Label, tuple[Computed | None, Computed | None]]:
-    """What printed lines cost, and what the same backbones do unpruned; None where the experiment has no such row."""
+    """What printed lines cost, and what the same backbones do unpruned, whether the experiment runs them so or not;
+    None where it has no such row, and for figures of a data set."""
     wanted = {
-        key: (rows.row(entry), rows.row(join.against(mine[0], entry["backbone"])))
+        key: (own, rows.row(join.against(mine[0], entry["backbone"])) or own.unpruned)
         for key, mine in lines.items()
         for entry in join.entries(mine[0])[:1]
+        if mine[0].method != "dataset" and (own := rows.row(entry)) is not None
     }
-    known = {row.run_id: row for pair in wanted.values() for row in pair if row is not None}
+    known = {(row.run_id, row.name): row for pair in wanted.values() for row in pair}
     told = dict(zip(known, compute(list(known.values())), strict=True))
-
-    def of(row: Row | None) -> Computed | None:
-        return None if row is None else told[row.run_id]
-
-    return {key: (of(own), of(full)) for key, (own, full) in wanted.items()}
+    return {key: (told[own.run_id, own.name], told[full.run_id, full.name]) for key, (own, full) in wanted.items()}
 
 
 def _agreement(flops: Mapping[Cell, Formula]) -> tuple[str, ...]:

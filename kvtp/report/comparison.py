@@ -1,6 +1,7 @@
 """Several runs side by side: accuracy with intervals, and paired tests between runs at one retention ratio."""
 
 import csv
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from io import StringIO
@@ -18,12 +19,14 @@ from kvtp.cell import make
 from kvtp.command import CommandError
 from kvtp.config import Row, labels
 from kvtp.metric.sparsity import keyframe_sparsity
-from kvtp.metric.statistics import compare, holm, interval
+from kvtp.metric.statistics import RESAMPLES, compare, holm, interval
 from kvtp.summary import visual_tokens
 from kvtp.types import ERRORS, Prediction
 
 KIND = "kind/"  # columns of accuracies per kind of question
 SCORE = "score/"  # columns of the figures that others report of a set
+SMALL = 0.002  # from here on p is told anew, where many lines are tested
+LEAST = 0.025  # the least p, adjusted for them
 
 
 def worlds(rows: Sequence[Row]) -> list[str]:
@@ -81,8 +84,10 @@ def scores(summary: Mapping[str, Any]) -> dict[str, float | None]:
 
 def pairs(runs: Sequence[tuple[Row, Sequence[Prediction]]]) -> list[dict[str, Any]]:
     """Every two runs of one backbone on one benchmark at one nominal retention ratio, and every run with those that
-    prune nothing: second minus first, and what each kept. `p_holm`: `p` adjusted for the number of lines."""
+    prune nothing: second minus first, and what each kept. `p_holm`: `p` adjusted for the number of lines; of many
+    lines small ones are told from more flips, else the least that there is would come to nothing."""
     lines: list[dict[str, Any]] = []
+    answers = {row.run_id: predictions for row, predictions in runs}
     for (one, before), (other, after) in combinations(runs, 2):
         if any(one.config[group] != other.config[group] for group in ("backbone", "benchmark")):
             continue
@@ -92,6 +97,10 @@ def pairs(runs: Sequence[tuple[Row, Sequence[Prediction]]]) -> list[dict[str, An
             continue
         kept = {"tokens_first": _tokens(before), "tokens_second": _tokens(after)}
         lines.append({"first": one.run_id, "second": other.run_id, **kept, **asdict(compare(before, after))})
+    flips = math.ceil(2 * len(lines) / LEAST)
+    for line in lines:
+        if line["p"] < SMALL and flips > RESAMPLES:
+            line |= asdict(compare(answers[line["first"]], answers[line["second"]], flips))
     for line, adjusted in zip(lines, holm([line["p"] for line in lines]), strict=True):
         line["p_holm"] = adjusted
     return lines

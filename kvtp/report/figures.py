@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from io import StringIO
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,8 @@ def _accuracies(lines: Sequence[Mapping[str, Any]], axis: str, by: str) -> tuple
 
 def beside(printed: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str, Any]], axis: str) -> Figure:
     """A paper's points, hollow and dotted, and those of runs with their 95 % intervals, one colour for each `series`;
-    a `panel` for each of theirs. Lines whose `axis` is None are levels across."""
+    a `panel` for each of theirs; below, which printed ones are `doubted`, and the `caveats` of the others. Lines whose
+    `axis` is None are levels across."""
     titles = list(dict.fromkeys(line["panel"] for line in (*printed, *measured)))
     names = list(dict.fromkeys(line["series"] for line in (*printed, *measured)))
     colours = {name: f"C{place % 10}" for place, name in enumerate(names)}
@@ -86,6 +88,15 @@ def beside(printed: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str,
         label: mark for panel in figure.axes for mark, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
     figure.legend(list(handles.values()), list(handles), loc="outside right upper", fontsize=7, frameon=False)
+    doubts = [f"{line['series']} at {line[axis]:g}" for line in printed if line["doubted"]]
+    caveats = dict.fromkeys(caveat for line in measured for caveat in line["caveats"])
+    width = int(figure.get_figwidth() / 0.06)  # letters of 7 points
+    below = [
+        *wrap(f"Printed, but in doubt (the table's notes tell why): {'; '.join(doubts)}." if doubts else "", width),
+        *wrap(f"Measured: {'; '.join(caveats)}." if caveats else "", width),
+    ]
+    if below:
+        figure.supxlabel("\n".join(below), fontsize=7, x=0.01, ha="left")
     return figure
 
 

@@ -176,12 +176,13 @@ def test_agreement_by_hand() -> None:
     ])  # fmt: skip
     assert first == (
         "Computed as the paper counts: 4 of 7 FLOPs within 0.5 points of the unpruned cost: "
-        "1 from shapes, 1 as the method is built here, 2 with a parameter chosen to fit."
+        "1 from shapes, 1 as the method is built here, 1 with a parameter chosen to fit, 1 by a guess."
     )
     assert second == "Not within: e 25% (-0.60), f 25% (+1.00): too short; g 25%: no formula is known."
     assert others == [
         "As the method is built here: b 25% (+0.00): of noise.",
-        "With a parameter chosen to fit: c 25% (-0.49), d 25% (-0.04): 7 tokens.",
+        "With a parameter chosen to fit: c 25% (-0.49): 7 tokens.",
+        "By a guess: d 25% (-0.04): 7 tokens.",
     ]
     assert agreement([cell("a", 10.0, 11.0, "fitted", "1 token")]) == (
         "Computed as the paper counts: 0 of 1 FLOPs within 0.5 points of the unpruned cost.",

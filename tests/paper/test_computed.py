@@ -208,6 +208,13 @@ def test_below_a_table_stands_what_is_told_of_all_together() -> None:
 # -- what is kept ------------------------------------------------------------------------------------------------------
 
 
+def test_costs_do_not_hang_on_the_rows_asked_with(tmp_path: Path) -> None:
+    """HoliTom's, which merges what looks alike: alone, and after a row whose cues are drawn, too."""
+    one, other = row("holitom", *SMALL, "retention_ratio=0.2"), row("visionzip", *SMALL)
+    (alone,) = computed([one], tmp_path / "alone")
+    assert computed([other, one], tmp_path / "both")[1] == alone
+
+
 def test_what_was_metered_is_not_metered_again(cache, metered) -> None:
     """A second call, as of another process, reads files; a setting, the accounting or a shape makes it another row."""
     one, other = row("tome", *SMALL), row("tome", *SMALL, "retention_ratio=0.5")

@@ -649,14 +649,21 @@ def test_a_stand_in_is_told() -> None:
 
 
 def test_settings_of_the_command_line_are_told() -> None:
-    """Those that change replies, but for what the row itself says, and what has a caveat of its own."""
+    """Those that change replies, whatever the row says, but for what has a caveat of its own."""
     run = finished((*OWN, "mlvu"), films("1 0"))
     words = ("method=vista", "frames.count=8", "+judge=openai", "judge.budget=5", "benchmark.limit=2", "seed=3")
     words += ("backbone.device=cpu", "paths.outputs=x", "benchmark.preset=official", "experiment=vista_table1")
-    run = replace(run, row=replace(run.row, overrides=words))
-    assert about(run) == ("with frames.count=8, +judge=openai, seed=3, benchmark.preset=official",)
-    run = replace(run, row=replace(run.row, entry={**run.row.entry, "benchmark.preset": "official"}))
-    assert about(run) == ("with frames.count=8, +judge=openai, seed=3",)
+    run = replace(run, row=replace(run.row, overrides=("pruner.rho=0.5", *words), given=words))
+    assert about(run) == ("with method=vista, frames.count=8, +judge=openai, seed=3, benchmark.preset=official",)
+
+
+def test_weights_of_a_training_here_are_told() -> None:
+    run = finished((*OWN, "mlvu"), films("1 0"))
+    entry = {**run.row.entry, "scout.checkpoint": "${paths.outputs}/train/qformer/model"}
+    (told,) = about(replace(run, row=replace(run.row, entry=entry)))
+    assert told.startswith("with weights trained here")
+    entry["scout.checkpoint"] = "Salesforce/blip2-itm-vit-g"
+    assert about(replace(run, row=replace(run.row, entry=entry))) == ()
 
 
 def test_failures_are_told() -> None:

@@ -1,6 +1,7 @@
 """Points of a paper's figure: hollow ones against sums typed from the tables, measured ones by plain arithmetic."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -15,6 +16,7 @@ from kvtp.types import Prediction
 
 FOLDER = Path(__file__).resolve().parents[2] / "published"
 SETS = {"mlvu": "11 10 01 1", "mvbench": "1 0 0 1 1"}  # a word per film, a character per question
+REASONS = "table,backbone,method,setting,benchmark,metric,kind,reason"  # the head of reasons.csv
 COUNTS = dict.fromkeys(("vision", "cues", "predictor", "selection", "prefill", "prefill_causal", "decode"), 1.0)
 COUNTS |= {f"{full}{key}": 1.0 for full in ("", "full_") for key in ("kvtp", "fastv", "rows")}
 COUNTS |= {"full_prefill": 1.0, "full_prefill_causal": 1.0, "full_thop": 4.0}
@@ -44,7 +46,7 @@ def run(
     settings = {"benchmark": {}, "backbone": {}, "pruner": {}, "budget": {"retention_ratio": ratio}, **(config or {})}
     name = f"{'_'.join(map(str, entry.values()))}_{benchmark}"
     row = Row(said["method"], name, Path(), choices, (), settings, said)
-    return Finished(row, films(right, thop, **more), {}, Path())
+    return Finished(row, films(right, thop, **more), {"valid": True}, Path())
 
 
 def rate(right: str) -> float:
@@ -64,6 +66,8 @@ def test_printed_means_over_retention() -> None:
     vista = {point["retention_ratio"]: point["accuracy"] for point in points if point["series"].endswith(" vista")}
     assert sorted(vista) == [0.1, 0.15, 0.2, 0.25]
     assert len(points) == 18
+    # published/README.md: DyCoke's row is LLaVA-Video's, and FrameFusion's has one score twice, so another mean
+    assert [point["series"].split()[1] for point in points if point["doubted"]] == ["dycoke", "framefusion"]
 
 
 def test_printed_means_over_flops() -> None:
@@ -91,9 +95,10 @@ def test_empty_cells_have_no_point(tmp_path: Path) -> None:
         "vista,table1,llava_video_7b,vista,retention=25%,average,average_score,99.0,%",
     ]
     (tmp_path / "vista_table1.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "reasons.csv").write_text(REASONS)
     [point] = printed(tmp_path, ["vista_table1"], "retention_ratio")
     expected = {"panel": MEAN, "series": "llava_video_7b vista", "retention_ratio": 0.25, "accuracy": 99.0}
-    assert point == expected
+    assert point == {**expected, "doubted": False}
 
 
 def shown(runs: list[Finished], axis: str, panels: bool) -> list[dict[str, Any]]:
@@ -152,11 +157,36 @@ def test_what_was_refused_has_no_point() -> None:
     entry = {"method": "tome", "retention_ratio": 0.2}
     refused = run(entry, "mlvu", "00 0", flops=None, answer="A")
     refused = Finished(
-        refused.row, [Prediction(**{**vars(one), "outcome": "refused"}) for one in refused.predictions], {}, Path()
+        refused.row,
+        [Prediction(**{**vars(one), "outcome": "refused"}) for one in refused.predictions],
+        refused.told,
+        Path(),
     )
     assert shown([refused], "retention_ratio", panels=True) == []
     unread = run(entry, "mlvu", "00 0", flops=None)
     assert shown([unread], FLOPS, panels=True) == []
+
+
+def test_a_run_with_too_many_failures_has_no_point() -> None:
+    one = run({"method": "tome", "retention_ratio": 0.2}, "mlvu", "1 0")
+    assert shown([replace(one, told={"valid": False})], "retention_ratio", panels=True) == []
+
+
+def test_points_on_figures_in_doubt_are_told(tmp_path: Path) -> None:
+    """A printed mean is what is drawn, so its doubts count, else those of its parts."""
+    said = "vista,table1,llava_video_7b,vista,retention={}%,{},{},{},%"
+    lines = ["paper,table,backbone,method,setting,benchmark,metric,value,unit"]
+    for ratio in (25, 20, 15):
+        lines += [said.format(ratio, "mlvu", "accuracy", 60), said.format(ratio, "mvbench", "accuracy", 70)]
+    lines += [said.format(ratio, "average", "average_score", 66) for ratio in (25, 20)]
+    (tmp_path / "vista_table1.csv").write_text("\n".join(lines) + "\n")
+    doubts = [(25, "average", "misprint"), (20, "mlvu", "duplicate"), (20, "average", "denominator")]
+    rows = [f"vista_table1,*,*,retention={ratio}%,{name},*,{kind},x" for ratio, name, kind in doubts]
+    rows += ["vista_table1,*,*,retention=15%,mlvu,*,misprint,x"]
+    (tmp_path / "reasons.csv").write_text("\n".join([REASONS, *rows]))
+    points = printed(tmp_path, ["vista_table1"], "retention_ratio")
+    told = {point["retention_ratio"]: (point["accuracy"], point["doubted"]) for point in points}
+    assert told == {0.25: (66, True), 0.2: (66, False), 0.15: (65, True)}
 
 
 def test_the_unpruned_model_has_no_place_along_a_setting() -> None:
@@ -200,5 +230,7 @@ def test_ratios_are_told_in_the_series_where_another_setting_is_swept() -> None:
 def test_the_backbone_of_the_paper_names_a_stand_ins_series() -> None:
     one = run({"method": "tome", "retention_ratio": 0.2}, "mlvu", "1 0")
     stood = Row(**{**vars(one.row), "choices": {**one.row.choices, "backbone": "tiny"}})
-    [point] = shown([Finished(stood, one.predictions, {}, Path())], "retention_ratio", panels=True)
+    [point] = shown([replace(one, row=stood)], "retention_ratio", panels=True)
     assert point["series"] == "llava_video_7b tome"
+    assert point["on"] == "tiny"
+    assert point["caveats"] == ("run on tiny, not on llava_video_7b",)

@@ -10,6 +10,7 @@ import pytest
 
 from kvtp.command import CommandError
 from kvtp.config import Row, labels
+from kvtp.report import comparison
 from kvtp.report.comparison import accuracies, along, pairs, shown, worlds, write
 from kvtp.types import Prediction
 
@@ -121,6 +122,17 @@ def test_pairs_are_of_one_ratio_or_with_the_unpruned() -> None:
     assert (line["difference"], line["won"], line["lost"], line["mcnemar"]) == (-25, 0, 1, 1)
     assert (line["tokens_first"], line["tokens_second"]) == (6, 6)
     assert line["p_holm"] >= line["p"]
+
+
+def test_small_ps_of_many_pairs_are_told_from_more_flips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """24 films, all of which change sides: one flip in 2^23 is as extreme, and so the least p comes out that there is.
+    With 9999 flips it is 0.0002, which 250 lines would make 0.05."""
+    runs = [run("none", None, "1" * 48), run("tome", 0.2, "0" * 48), run("pool", 0.2, "0" * 48)]
+    monkeypatch.setattr(comparison, "LEAST", 0.0003)
+    ps = {(line["first"], line["second"]): (line["p"], line["p_holm"]) for line in pairs(runs)}
+    flips = 2 * 3 / 0.0003
+    assert ps["none_None", "tome_0.2"] == pytest.approx((2 / (flips + 1), 3 * 2 / (flips + 1)))
+    assert ps["tome_0.2", "pool_0.2"] == (1, 1)
 
 
 def test_other_backbones_and_benchmarks_are_shown_but_not_compared() -> None:
