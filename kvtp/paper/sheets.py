@@ -24,6 +24,9 @@ OURS = {  # of a row, computed from shapes: [%] of the table's unpruned row
     "FLOPs here, with choosing the tokens": (*SEEN, "flops/method_tflops"),
     "THOP here": ("flops/thop_tmacs",),
 }
+# of KVTP's shares, which come out so (`kvtp.metric.published`); whole frames that go take theirs with them
+NEWLINES = "newlines stay with the host here; the printed shares come out where a frame's are pruned like its tokens"
+OWN_NEWLINES = ("none", "keyvideollm")
 Label = tuple[str, str, str]  # of a printed line: backbone, method, setting
 
 
@@ -121,6 +124,7 @@ def _entry(
 ) -> Entry:
     found = measure(cell, sets, line, rows.find)
     low, high = found.interval or (None, None)
+    shared = cell.metric == "flops_ratio" and cell.table.startswith("kvtp_") and cell.method not in OWN_NEWLINES
     return Entry(
         published=cell.value or None,
         measured=found.value,
@@ -129,7 +133,7 @@ def _entry(
         computed=flops[cell].computed if cell in flops else None,
         digits=max(1, len(cell.value.partition(".")[2])),
         reasons=tuple(dict.fromkeys(reason.text for reason in reasons(folder, cell))),
-        caveats=() if found.value is None else caveats(found),
+        caveats=() if found.value is None else (*caveats(found), *([NEWLINES] if shared else [])),
         missing=found.missing,
     )
 

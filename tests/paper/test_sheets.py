@@ -353,3 +353,18 @@ def test_with_nothing_finished_the_sheet_is_empty_and_can_be_shown() -> None:
     assert (sheet.lines, sheet.columns, sheet.notes) == ((), (), ("Nothing is finished.",))
     assert "Nothing is finished." in markdown(sheet)
     assert lines(sheet) == []
+
+
+def test_kvtps_shares_are_told_of_newlines_that_stay() -> None:
+    """13 newlines a frame are a share of 182 rows that its printed FLOPs lack (tests/metric/test_conventions.py); whole
+    frames that go take theirs with them."""
+    host, trained = {"backbone": "llava_video_7b"}, "${paths.outputs}/train/kvtp/model"
+    kept = {**host, "method": "random_kvtp", "retention_ratio": 0.2, "relevance.checkpoint": trained}
+    frames = {**kept, "method": "keyvideollm", "relevance.checkpoint": "google/siglip-so400m-patch14-384"}
+    sets = ("videomme", "egoschema", "nextqa")
+    rows = [row(entry, f"sparsekv_qa_{name}") for entry in ({**host, "method": "none"}, kept, frames) for name in sets]
+    sheet = table(FOLDER, "kvtp_table2", Rows(rows, [finished(one, "1 0", **ANSWERED) for one in rows]), same_for_all)
+    told = {name: at(sheet, name, "flops ratio") for name in ("none", "random_kvtp", "keyvideollm")}
+    assert all(entry is not None and entry.measured == pytest.approx(100) for entry in told.values())
+    caveats = {name: [one for one in entry.caveats if "newlines" in one] for name, entry in told.items() if entry}
+    assert {name: len(found) for name, found in caveats.items()} == {"none": 0, "random_kvtp": 1, "keyvideollm": 0}
