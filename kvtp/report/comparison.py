@@ -20,6 +20,7 @@ from kvtp.command import CommandError
 from kvtp.config import Row, labels
 from kvtp.metric.sparsity import keyframe_sparsity
 from kvtp.metric.statistics import RESAMPLES, compare, holm, interval
+from kvtp.progress import Steps
 from kvtp.summary import visual_tokens
 from kvtp.types import ERRORS, Prediction
 
@@ -27,6 +28,7 @@ KIND = "kind/"  # columns of accuracies per kind of question
 SCORE = "score/"  # columns of the figures that others report of a set
 SMALL = 0.002  # from here on p is told anew, where many lines are tested
 LEAST = 0.025  # the least p, adjusted for them
+EVERY = 30  # [s] between lines of progress where there is no terminal
 
 
 def worlds(rows: Sequence[Row]) -> list[str]:
@@ -98,9 +100,12 @@ def pairs(runs: Sequence[tuple[Row, Sequence[Prediction]]]) -> list[dict[str, An
         kept = {"tokens_first": _tokens(before), "tokens_second": _tokens(after)}
         lines.append({"first": one.run_id, "second": other.run_id, **kept, **asdict(compare(before, after))})
     flips = math.ceil(2 * len(lines) / LEAST)
+    steps = Steps(len(lines), "pair", EVERY)
     for line in lines:
+        steps.step(line["second"])
         if line["p"] < SMALL and flips > RESAMPLES:
             line |= asdict(compare(answers[line["first"]], answers[line["second"]], flips))
+    steps.close()
     for line, adjusted in zip(lines, holm([line["p"] for line in lines]), strict=True):
         line["p_holm"] = adjusted
     return lines
