@@ -307,7 +307,7 @@ def caveats(found: Found) -> tuple[str, ...]:
         if said != row.choices["backbone"]:
             told[f"run on {row.choices['backbone']}, not on {said}"] = None
         if any(str(value).startswith(TRAINED) for value in row.entry.values()):
-            told["with weights trained here: the authors' are not public"] = None
+            told["with weights trained here, not the authors'"] = None
         if config.get("root") == "miniature":
             told["on a generated miniature of the set"] = None
         elif config.get("limit") is not None:
