@@ -18,6 +18,7 @@ from kvtp.paper.published import Cell, read, reasons
 
 FLOPS = "flops"  # an axis: THOP's, of the unpruned model's [%]
 MEAN = "mean of the benchmarks"
+GRADED = {"vcgbench": "vcgbench (grades, of 5)"}  # panels whose accuracy is a share of the highest grade
 DOUBTED = {"misprint", "duplicate"}  # kinds of reasons
 
 
@@ -62,7 +63,8 @@ def measured(rows: Sequence[Row], runs: Sequence[Finished], axis: str, panels: b
     for row in rows:
         for entry in (row.entry, *row.same):
             said = tuple(sorted((key, str(value)) for key, value in entry.items() if key not in join.EXTRA))
-            panel = entry.get("benchmark", row.choices["benchmark"]) if panels else MEAN
+            name = entry.get("benchmark", row.choices["benchmark"])
+            panel = GRADED.get(name, name) if panels else MEAN
             asked[panel, said] += 1
             if row.run_id in finished:
                 groups[panel, said].append(finished[row.run_id])

@@ -128,6 +128,15 @@ def test_panels_are_benchmarks() -> None:
         assert (point["low"], point["high"]) == pytest.approx(interval(told), abs=2)
 
 
+def test_a_panel_of_grades_says_so() -> None:
+    """VCGBench's scores are a judge's, 0 to 5; a run has their share of 5."""
+    [point] = shown(
+        [run({"method": "tome", "retention_ratio": 0.2}, "vcgbench", "1 0")], "retention_ratio", panels=True
+    )
+    assert point["panel"].startswith("vcgbench")
+    assert "of 5" in point["panel"]
+
+
 def test_one_film_has_no_interval() -> None:
     [point] = shown([run({"method": "tome", "retention_ratio": 0.2}, "mlvu", "110")], "retention_ratio", panels=True)
     assert (point["accuracy"], point["low"], point["high"]) == (pytest.approx(200 / 3), None, None)
