@@ -1,6 +1,5 @@
 """The FLOPs cells of the papers' tables, and what reproduces them: from public shapes, without weights."""
 
-import csv
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ from kvtp.cell import make
 from kvtp.command import ROOT, composing
 from kvtp.metric.account import Account
 from kvtp.metric.conventions import fastv, kvtp_ratio, vista_attention_ratio, vista_ratio
+from kvtp.paper.published import PAPERS, Cell, read, tables
 
 LLAMA_7B = LLMShape(layers=32, width=4096, heads=32, kv_heads=32, head_dim=128, ffn=11008, vocabulary=32000)
 METRICS = ("flops_ratio", "tflops")
-PAPERS = ("kvtp", "llm_vtp", "vista")  # what the names of their tables begin with; other files lie beside these
 TEXT = 100  # tokens of the prompt, where nothing is said of it
 # those with which LLM-VTP's unpruned TFLOPs come out, by backbone
 PROMPTS = {"pllava_7b": 66, "videochat2_7b": 13, "st_llm_7b": 10}
@@ -91,26 +90,32 @@ class Published:
 
 
 def published(folder: Path, small: Account, large: Account) -> list[Published]:
-    """Every cell of METRICS in the tables under `folder`, unpruned ones of 100 % left out. `small`, `large`:
-    LLaVA-OneVision's shape with Qwen2-7B and with Qwen2-72B (`account`)."""
+    """What `stated` says of all tables under `folder`. `small`, `large`: LLaVA-OneVision's shape with Qwen2-7B and with
+    Qwen2-72B (`account`)."""
     known = {**_kvtp("7b", small), **_kvtp("72b", large), **_vista(small.shape), **_llm_vtp()}
-    cells = []
-    for path in sorted(path for paper in PAPERS for path in folder.glob(f"{paper}_*.csv")):
-        with path.open() as file:
-            rows = [row for row in csv.DictReader(file) if row["metric"] in METRICS]
-        whole = {row["backbone"]: float(row["value"]) for row in rows if row["method"] == "none"}
-        for row in rows:
-            if (row["metric"], row["method"]) != ("flops_ratio", "none"):
-                told = (path.stem, row["method"], row["setting"], row["backbone"])
-                value, full = float(row["value"]), whole.get(row["backbone"], 100.0)
-                cells.append(Published(*told, value, full, _find(known, *told)))
-    return cells
+
+    def found(cell: Cell) -> Formula:
+        return _find(known, cell.table, cell.method, cell.setting, cell.backbone)
+
+    return [cell for table in tables(folder) for cell in stated(read(folder, table), found)]
+
+
+def stated(cells: Sequence[Cell], found: Callable[[Cell], Formula]) -> list[Published]:
+    """Of one table every figure of METRICS, unpruned ones of 100 % left out: that is no finding."""
+    figures = {cell: cell.figure for cell in cells if cell.metric in METRICS}
+    whole = {cell.backbone: figure for cell, figure in figures.items() if cell.method == "none"}
+    return [
+        Published(*(cell.table, cell.method, cell.setting, cell.backbone), figure, full or 100.0, found(cell))
+        for cell, figure in figures.items()
+        if figure is not None and (cell.metric, cell.method) != ("flops_ratio", "none")
+        for full in (whole.get(cell.backbone),)
+    ]
 
 
 def formula(table: str, method: str, setting: str, backbone: str) -> Formula:
     """Of one cell, with the words of its line; `table` as in `Published`. The shapes are those of the repository, read
     and counted once, which takes a second each."""
-    paper = next((paper for paper in PAPERS if table.startswith(f"{paper}_")), "")
+    paper = next((paper.rstrip("_") for paper in PAPERS if table.startswith(paper)), "")
     return _find(_known(paper, "72b" if backbone.endswith("72b") else "7b"), table, method, setting, backbone)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from kvtp.benchmark._summary import accuracy
 from kvtp.config import Row, labels
 from kvtp.metric.costs import costs
-from kvtp.metric.published import METRICS, Formula, Published, agreement, formula
+from kvtp.metric.published import METRICS, Formula, agreement, formula, stated
 from kvtp.metric.statistics import interval
 from kvtp.paper import join
 from kvtp.paper.computed import Computed, completed
@@ -98,12 +98,7 @@ def spent(
 
 
 def _agreement(flops: Mapping[Cell, Formula]) -> tuple[str, ...]:
-    whole = {cell.backbone: cell.figure or 100.0 for cell in flops if cell.method == "none"}
-    cells = []
-    for cell, told in flops.items():
-        if cell.figure is not None and (cell.metric, cell.method) != ("flops_ratio", "none"):  # 100 % is no finding
-            said = cell.table, cell.method, cell.setting, cell.backbone
-            cells.append(Published(*said, cell.figure, whole.get(cell.backbone, 100.0), told))
+    cells = stated(list(flops), flops.__getitem__)
     return agreement(cells) if cells else ()
 
 
