@@ -88,7 +88,11 @@ def beside(printed: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str,
         label: mark for panel in figure.axes for mark, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
     figure.legend(list(handles.values()), list(handles), loc="outside right upper", fontsize=7, frameon=False)
-    doubts = [f"{line['series']} at {line[axis]:g}" for line in printed if line["doubted"]]
+    doubts = [
+        line["series"] if line[axis] is None else f"{line['series']} at {line[axis]:g}"
+        for line in printed
+        if line["doubted"]
+    ]
     caveats = dict.fromkeys(caveat for line in measured for caveat in line["caveats"])
     width = int(figure.get_figwidth() / 0.06)  # letters of 7 points
     below = [

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvtp.report.figures import front, heat, pareto, svg, sweep
+from kvtp.report.figures import beside, front, heat, pareto, svg, sweep
 
 KEYS = ("name", "retention_ratio", "flops", "accuracy", "low", "high", "kind/a")
 LINES = [
@@ -51,6 +51,23 @@ def test_sweep_draws_over_the_setting_and_a_level_without_it() -> None:
     assert drawn.lines[0].get_xydata().tolist() == [[0.0, 50.0], [2.0, 70.0]]
     assert [text.get_text() for text in panel.texts] == ["none"]
     assert panel.get_xlabel() == "budget.temperature"
+
+
+def test_doubts_and_caveats_stand_below_both() -> None:
+    """Of a level across, which has no place along the axis, the name alone; each caveat once."""
+    point = {"panel": "all", "accuracy": 50.0}
+    printed = [
+        {**point, "series": name, "tau": place, "doubted": doubted}
+        for name, place, doubted in (("none", None, True), ("vista", 0.8, True), ("vista", 0.9, False))
+    ]
+    measured = [
+        {**point, "series": "vista", "tau": place, "low": 40.0, "high": 60.0, "on": None, "caveats": ("by hand",)}
+        for place in (0.8, 0.9)
+    ]
+    said = beside(printed, measured, "tau").get_supxlabel().replace("\n", " ")
+    assert said.startswith("Printed, but in doubt")
+    assert said.endswith(": none; vista at 0.8. Measured: by hand.")
+    assert not beside(printed[2:], [], "tau").get_supxlabel()
 
 
 def test_heat_says_every_number() -> None:
